@@ -1,0 +1,1 @@
+"""Serve models from one shared EFS mount: publish once, served everywhere."""

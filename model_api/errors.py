@@ -1,0 +1,134 @@
+"""Every exception that the project raises on purpose. They speak the domain; problems.py alone speaks HTTP.
+
+ModelApiError
+├── RequestError                 the caller can mend it
+│   ├── MalformedRequest         the body is not a JSON object
+│   ├── InvalidInput             the body is JSON, but a value of it can't be served; names the place
+│   ├── UnknownModel             no such model is published
+│   └── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
+├── ServingError                 the caller did nothing wrong
+│   ├── QueueFull                too much is waiting already
+│   ├── DeadlineExceeded         no answer within the request's time limit
+│   ├── ModelNotReady            published, but nothing of it is loaded (yet, or any more)
+│   ├── LaneFailed               the model process died under the request, twice
+│   ├── ForwardFailed            the model raised on this very input
+│   └── CallerLeft               the client closed its connection; nobody reads the answer
+├── RepositoryError              what is on the shared file system, or in the local store
+│   ├── RepositoryUnavailable    not mounted, hanging or failing: says nothing about what is published
+│   ├── Refused                  a model or file that must not be served or published; names the file
+│   ├── RefsConflict             somebody else changed refs.json in between
+│   └── StoreFull                no room in the local store
+├── LoadFailed                   a verified version couldn't be brought up in its process group
+│   └── ProbeFailed              it came up, and its answers are wrong
+└── SettingsError                bad environment variables, all of them at once
+
+Stdlib only, Python 3.9: the publisher's far side runs this file too.
+"""
+
+from __future__ import annotations
+
+
+class ModelApiError(Exception):
+    """Root of the tree. `str(error)` is one line that a user may read."""
+
+
+class RequestError(ModelApiError):
+    """The caller can mend it."""
+
+
+class MalformedRequest(RequestError):
+    """The body is not a JSON object."""
+
+
+class InvalidInput(RequestError):
+    """A value can't be served; `pointer` is its RFC 6901 JSON pointer in the body, "" for the whole."""
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class UnknownModel(RequestError):
+    """No such model is published."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no model named {name!r} is published; GET /models lists them")
+        self.name = name
+
+
+class VersionNotLoaded(RequestError):
+    """The model is known, that version (or canary) of it isn't loaded here."""
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(f"{name}@{version} is not loaded here; GET /models/{name} lists what is")
+        self.name = name
+        self.version = version
+
+
+class ServingError(ModelApiError):
+    """The caller did nothing wrong."""
+
+
+class QueueFull(ServingError):
+    """Too much is waiting already; nothing was queued."""
+
+
+class DeadlineExceeded(ServingError):
+    """No answer within the request's time limit."""
+
+
+class ModelNotReady(ServingError):
+    """Published, but nothing of it is loaded (yet, or any more)."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} is not ready: {why}")
+        self.name = name
+
+
+class LaneFailed(ServingError):
+    """The model process died under the request, twice."""
+
+
+class ForwardFailed(ServingError):
+    """The model raised on this very input. The message never holds the exception's text: it may quote data."""
+
+
+class CallerLeft(ServingError):
+    """The client closed its connection; nobody reads the answer."""
+
+
+class RepositoryError(ModelApiError):
+    """About the shared file system or the local store."""
+
+
+class RepositoryUnavailable(RepositoryError):
+    """Not mounted, hanging or failing. Says nothing about what is published: absent is not empty."""
+
+
+class Refused(RepositoryError):
+    """A model or a file that must not be served or published. `path` is relative to the model's folder."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+class RefsConflict(RepositoryError):
+    """Somebody else changed refs.json in between; read it again and decide afresh."""
+
+
+class StoreFull(RepositoryError):
+    """No room in the local store."""
+
+
+class LoadFailed(ModelApiError):
+    """A verified version couldn't be brought up in its process group."""
+
+
+class ProbeFailed(LoadFailed):
+    """It came up, and its answers are wrong: final for this digest."""
+
+
+class SettingsError(ModelApiError):
+    """Bad environment variables, all of them at once."""

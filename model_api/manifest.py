@@ -1,0 +1,142 @@
+"""manifest.json: what one published version is made of. Stdlib only, Python 3.9: the publisher's far side runs it too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Mapping
+
+from model_api.errors import Refused
+
+MANIFEST_NAME = "manifest.json"
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # models and versions: a folder, a URL part and a metric label
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+# Every option that a manifest may carry. All of them enter the digest but those that only cost time or memory.
+COST_OPTIONS = frozenset({"max_batch_tokens", "unload_first"})
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` itself if it may name a model or a version; the one place where such names are validated."""
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise Refused("", f"{kind} {name!r}: 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit")
+    return name
+
+
+def check_path(path: str) -> str:
+    """`path` itself if it stays inside a model's folder; the one place where paths of files are validated."""
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or "\0" in path:
+        raise Refused(path, "a path must be relative and stay inside the model's folder")
+    return path
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a version; `path` is relative to the version's folder, with forward slashes."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Inputs with the outputs that the author saw, compared after every load. Outputs are predictions as /predict gives."""
+
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version. `memory_bytes` is the estimated peak while it loads; `options` are the task's (pooling, labels, ...)."""
+
+    model: str
+    version: str
+    task: str
+    files: tuple[FileEntry, ...]
+    memory_bytes: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the files, the task and every option that changes an answer; the version's name is not in it."""
+        content = {
+            "files": sorted([f.path, f.size_bytes, f.sha256] for f in self.files),
+            "task": self.task,
+            "options": {k: v for k, v in self.options.items() if k not in COST_OPTIONS},
+        }
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(f.size_bytes for f in self.files)
+
+    def to_json(self) -> str:
+        """The text of manifest.json. It carries the digest, so that a reader without this code can compare it."""
+        document = {
+            "model": self.model,
+            "version": self.version,
+            "task": self.task,
+            "digest": self.digest,
+            "memory_bytes": self.memory_bytes,
+            "options": dict(self.options),
+            "files": [{"path": f.path, "size": f.size_bytes, "sha256": f.sha256} for f in self.files],
+            "probes": [
+                {
+                    "inputs": list(p.inputs),
+                    "outputs": list(p.outputs),
+                    "parameters": dict(p.parameters),
+                    "tolerance": p.tolerance,
+                }
+                for p in self.probes
+            ],
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Parse and check. Raises Refused naming manifest.json if anything is missing, mistyped, or the digest is off."""
+        try:
+            raw = json.loads(text)
+            manifest = cls(
+                model=check_name("model", raw["model"]),
+                version=check_name("version", raw["version"]),
+                task=str(raw["task"]),
+                files=tuple(_file_entry(f) for f in raw["files"]),
+                memory_bytes=int(raw["memory_bytes"]),
+                options=dict(raw.get("options") or {}),
+                probes=tuple(_probe(p) for p in raw.get("probes") or ()),
+            )
+        except Refused as error:
+            raise Refused(MANIFEST_NAME, str(error)) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Refused(MANIFEST_NAME, f"not a valid manifest ({type(error).__name__}: {error})") from error
+        if len({f.path for f in manifest.files}) != len(manifest.files) or not manifest.files:
+            raise Refused(MANIFEST_NAME, "files must be listed, each once")
+        if raw.get("digest") != manifest.digest:
+            raise Refused(MANIFEST_NAME, f"digest is {raw.get('digest')!r}, its content gives {manifest.digest!r}")
+        return manifest
+
+
+def _file_entry(raw: Mapping[str, Any]) -> FileEntry:
+    size, sha256 = raw["size"], raw["sha256"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"size {size!r}")
+    if not isinstance(sha256, str) or not SHA256_PATTERN.fullmatch(sha256):
+        raise ValueError(f"sha256 {sha256!r}")
+    return FileEntry(check_path(raw["path"]), size, sha256)
+
+
+def _probe(raw: Mapping[str, Any]) -> Probe:
+    inputs, outputs = raw["inputs"], raw["outputs"]
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs) or not inputs:
+        raise ValueError("a probe has as many outputs as inputs, at least one")
+    return Probe(tuple(inputs), tuple(outputs), dict(raw.get("parameters") or {}), float(raw.get("tolerance", 1e-2)))

@@ -1,0 +1,69 @@
+"""Messages between the web process and its model processes: a JSON header and raw arrays over a stream socket.
+
+Never pickle. Both ends are this project's own processes on one machine, so bytes are in the machine's order; sizes
+are still bounded, so that a broken peer can't make the other allocate without limit.
+"""
+
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+_PREFIX = struct.Struct("=II")  # bytes of header, bytes of arrays
+MAX_HEADER_BYTES = 64 * 2**20
+MAX_ARRAYS_BYTES = 1 << 30
+_DTYPES = {name: np.dtype(name) for name in ("int32", "int64", "float32", "uint8")}
+
+
+class PeerGone(OSError):  # noqa: N818 - reads as what happened
+    """The other end closed the connection, perhaps in mid-message."""
+
+
+def send(connection: socket.socket, header: Mapping[str, Any], arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
+    """Send one message. Raises PeerGone, or TimeoutError if the socket has a timeout."""
+    arrays = [np.ascontiguousarray(array) for array in arrays]
+    shapes = [(array.dtype.name, array.shape) for array in arrays]
+    head = orjson.dumps({**header, "arrays": shapes})
+    body = b"".join(array.tobytes() for array in arrays)
+    try:
+        connection.sendall(_PREFIX.pack(len(head), len(body)) + head + body)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise PeerGone(str(error)) from error
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+    """Receive one message. Raises PeerGone, TimeoutError, or ValueError for a malformed message."""
+    head_bytes, arrays_bytes = _PREFIX.unpack(_receive_exactly(connection, _PREFIX.size))
+    if head_bytes > MAX_HEADER_BYTES or arrays_bytes > MAX_ARRAYS_BYTES:
+        raise ValueError(f"message of {head_bytes} + {arrays_bytes} bytes is over the limit")
+    header = orjson.loads(_receive_exactly(connection, head_bytes))
+    body = memoryview(_receive_exactly(connection, arrays_bytes))
+    arrays: list[npt.NDArray[Any]] = []
+    offset = 0
+    for name, shape in header.pop("arrays"):
+        dtype = _DTYPES[name]
+        n_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        arrays.append(np.frombuffer(body[offset : offset + n_bytes], dtype).reshape(shape))
+        offset += n_bytes
+    if offset != arrays_bytes:
+        raise ValueError(f"arrays of {offset} bytes announced, {arrays_bytes} sent")
+    return header, arrays
+
+
+def _receive_exactly(connection: socket.socket, n_bytes: int) -> bytearray:
+    buffer = bytearray(n_bytes)
+    view = memoryview(buffer)
+    got = 0
+    while got < n_bytes:
+        try:
+            n = connection.recv_into(view[got:])
+        except ConnectionResetError as error:
+            raise PeerGone(str(error)) from error
+        if n == 0:
+            raise PeerGone("closed")
+        got += n
+    return buffer
