@@ -1,13 +1,17 @@
-"""manifest.json: what one published version is made of. Stdlib only, Python 3.9: the publisher's far side runs it too."""
+"""manifest.json: what one published version is made of.
+
+Stdlib only, Python 3.9: the publisher's far side runs it too.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Mapping
+from typing import Any
 
 from model_api.errors import Refused
 
@@ -44,7 +48,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Probe:
-    """Inputs with the outputs that the author saw, compared after every load. Outputs are predictions as /predict gives."""
+    """Inputs with the outputs that the author saw, in the form of /predict; compared after every load."""
 
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
@@ -54,7 +58,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version. `memory_bytes` is the estimated peak while it loads; `options` are the task's (pooling, labels, ...)."""
+    """One version. `memory_bytes` is the estimated peak of loading; `options` are the task's (pooling, labels, ...)."""
 
     model: str
     version: str
@@ -103,7 +107,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Parse and check. Raises Refused naming manifest.json if anything is missing, mistyped, or the digest is off."""
+        """Parse and check. Raises Refused naming manifest.json if a part is missing or mistyped, or the digest is off."""
         try:
             raw = json.loads(text)
             manifest = cls(
