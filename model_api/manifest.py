@@ -107,7 +107,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Parse and check. Raises Refused naming manifest.json if a part is missing or mistyped, or the digest is off."""
+        """Parse and check. Raises Refused naming manifest.json if a part is missing or wrong, or the digest is off."""
         try:
             raw = json.loads(text)
             manifest = cls(

@@ -19,7 +19,7 @@ MAX_ARRAYS_BYTES = 1 << 30
 _DTYPES = {name: np.dtype(name) for name in ("int32", "int64", "float32", "uint8")}
 
 
-class PeerGone(OSError):  # noqa: N818 - reads as what happened
+class PeerGone(OSError):
     """The other end closed the connection, perhaps in mid-message."""
 
 
