@@ -1,6 +1,6 @@
 """JSON lines on stdout: one object per line with time, level, logger, message and the fields of the event.
 
-A line never holds a body, a query string or a header's value. `LOGCONFIG` makes gunicorn's own lines the same.
+A line never holds a body, a query string or a header's value. `logging_config` makes gunicorn's own lines the same.
 """
 
 import logging
@@ -39,7 +39,7 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps({str(k): ascii(v) for k, v in line.items()}).decode()
 
 
-def logconfig(level: str = "INFO") -> dict[str, Any]:
+def logging_config(level: str = "INFO") -> dict[str, Any]:
     """For gunicorn's `logconfig_dict` and logging.config.dictConfig: everything goes to stdout as JSON."""
     return {
         "version": 1,
@@ -55,8 +55,8 @@ def logconfig(level: str = "INFO") -> dict[str, Any]:
 
 
 def set_up(level: str = "INFO") -> None:
-    """Configure logging of this process; gunicorn does the same by itself from `logconfig`."""
-    logging.config.dictConfig(logconfig(level))
+    """Configure logging of this process; gunicorn does the same by itself from `logging_config`."""
+    logging.config.dictConfig(logging_config(level))
 
 
 def log_request(fields: Mapping[str, Any]) -> None:

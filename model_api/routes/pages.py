@@ -101,7 +101,7 @@ def docs() -> Response:
     return _html(DOCS_PAGE)
 
 
-@blueprint.get("/docs/<name>", doc_ui=False)
+@blueprint.route("/docs/<name>")
 def docs_asset(name: str) -> Response:
     if name == "start.js":
         response = Response(START_SCRIPT, mimetype="text/javascript")
@@ -113,7 +113,7 @@ def docs_asset(name: str) -> Response:
     return response
 
 
-@blueprint.get("/problems/<slug>", doc_ui=False)
+@blueprint.route("/problems/<slug>")
 def show_problem(slug: str) -> Response:
     """What a problem document's `type` leads to."""
     found = next(((kind, row) for kind, row in ROWS.items() if row.slug == slug), None)
