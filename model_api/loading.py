@@ -38,7 +38,7 @@ def import_runtime() -> None:
 
 
 def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
-    """The loaded, warmed and checked model. Raises Refused or ProbeFailed (final), LoadFailed or OSError (worth a retry)."""
+    """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = Manifest.from_json(spec["manifest"])
     report("copying", total_bytes=manifest.size_bytes)
     store = LocalStore(Path(spec["local_store"]))
@@ -82,7 +82,9 @@ def compare_to_float32(outputs: Sequence[Array], reference: Sequence[Array]) -> 
     """Raises ProbeFailed unless every row points where the float32 row points."""
     worst = min(cosine(a, b) for a, b in zip(outputs, reference, strict=True))
     if not worst >= MIN_COSINE_TO_FLOAT32:
-        raise ProbeFailed(f"bfloat16 differs from float32 (cosine {worst:.4f}); publish with --option precision=float32")
+        raise ProbeFailed(
+            f"bfloat16 differs from float32 (cosine {worst:.4f}); publish with --option precision=float32"
+        )
 
 
 def cosine(a: Array, b: Array) -> float:

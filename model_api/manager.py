@@ -16,12 +16,13 @@ from typing import Any
 
 from model_api import memory
 from model_api.batching import Batcher
+from model_api.calls import Mount
 from model_api.errors import ModelNotReady, Refused
 from model_api.lanes import ForkServer, ProcessGroup
 from model_api.local_store import LocalStore
 from model_api.manifest import Manifest
 from model_api.planning import Phase, has_verdict, plan
-from model_api.polling import Mount, Poller
+from model_api.polling import Poller
 from model_api.repository import Published, Ref, Refs, Repository
 from model_api.settings import Settings
 from model_api.tasks import Limits, task_module
@@ -97,7 +98,9 @@ class Manager:
         """Model name to what is the matter with it, for /readyz."""
         with self._lock:
             names = self._settings.models or tuple(self._models)
-            return {name: self._state(self._models[name]) if name in self._models else "not published" for name in names}
+            return {
+                name: self._state(self._models[name]) if name in self._models else "not published" for name in names
+            }
 
     def describe(self) -> list[dict[str, Any]]:
         """Every model as GET /models/<name> shows it."""
@@ -132,7 +135,7 @@ class Manager:
     def _recall(self) -> None:
         """The repository is away: at a start, serve what the local store remembers. Later: absent is not empty."""
         if not self._observed and (remembered := self._store.recall()):
-            log.warning("serving from the local store", extra={"models": sorted(remembered)})
+            log.warning("serving from the local store", extra={"fields": {"models": sorted(remembered)}})
             self._take(remembered)
 
     def _take(self, observed: Mapping[str, Published]) -> None:
@@ -200,9 +203,11 @@ class Manager:
         self._by_group[version.group] = version
 
     def _lacking_memory(self, manifest: Manifest) -> str:
-        """Why there is no room for the peak of loading `manifest` beside what is being loaded already; "" if there is."""
+        """Why there is no room for the peak of loading `manifest` beside what is being loaded; "" if there is."""
         available = memory.available_bytes()
-        loading = [v for m in self._models.values() for v in m.versions.values() if v.phase == Phase.LOADING and v.group]
+        loading = [
+            v for m in self._models.values() for v in m.versions.values() if v.phase == Phase.LOADING and v.group
+        ]
         promised = sum(v.manifest.memory_bytes for v in loading)
         if available is None or manifest.memory_bytes + promised <= available:
             return ""
@@ -322,7 +327,8 @@ class Manager:
             if not model.published.refused and not has_verdict(model.refs, model.phases(), serving, attempts):
                 return
         self._ready = True
-        log.info("instance ready", extra={"models": {name: self._state(self._models[name]) for name in names}})
+        states = {name: self._state(self._models[name]) for name in names}
+        log.info("instance ready", extra={"fields": {"models": states}})
 
     def _state(self, model: _Model) -> str:
         if model.serving is not None:
@@ -367,7 +373,8 @@ class Manager:
 
     def _log(self, message: str, version: Version, **fields: Any) -> None:
         level = logging.WARNING if "failed" in message or "refused" in message else logging.INFO
-        log.log(level, message, extra={"model": version.name, "version": version.manifest.version, **fields})
+        fields = {"model": version.name, "version": version.manifest.version, **fields}
+        log.log(level, message, extra={"fields": fields})
 
 
 def _ref(ref: Any) -> Any:
