@@ -15,7 +15,7 @@ _settings = Settings.from_env()
 # Threads beyond the queue's capacity, so that "queue full" and the health checks are answered at once.
 THREADS_IN_RESERVE = 16
 
-bind = f"{os.environ.get('MODEL_API_BIND', '127.0.0.1')}:{_settings.port}"
+bind = f"{_settings.bind}:{_settings.port}"
 wsgi_app = "application:application"
 workers = 1
 worker_class = "model_api.gunicorn_worker.ProblemWorker"

@@ -1,5 +1,7 @@
 """The wiring of the web process: settings, service, metrics, and the HTTP edge over them."""
 
+import logging
+
 from flask_openapi3 import Info, OpenAPI
 
 from model_api import problems
@@ -12,7 +14,9 @@ from model_api.routes.requests import ApiRequest
 from model_api.routes.schemas import Problem
 from model_api.scheduling import Scheduler
 from model_api.service import Service
-from model_api.settings import Settings
+from model_api.settings import Settings, unknown_settings
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
@@ -22,6 +26,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     `app.extensions["model_api"]` to end the model processes.
     """
     settings = settings or Settings.from_env()
+    for name in unknown_settings():
+        log.warning("no such setting", extra={"fields": {"name": name}})
     metrics = Metrics()
     scheduler = Scheduler(
         max_entries=settings.max_queue_entries, max_batch_tokens=settings.max_batch_tokens, lanes=settings.lanes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import SettingsError
-from model_api.settings import Settings
+from model_api.settings import Settings, unknown_settings
 
 
 def test_defaults_need_nothing() -> None:
@@ -26,9 +26,13 @@ def test_values_are_read_and_empty_ones_count_as_unset() -> None:
 
 def test_all_bad_values_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_env({"MODEL_API_POLL_S": "often", "MODEL_API_LANES": "0", "MODEL_API_POLLS": "1", "PORT": "8000"})
+        Settings.from_env({"MODEL_API_POLL_S": "often", "MODEL_API_LANES": "0", "PORT": "8000"})
     told = str(caught.value)
-    assert all(name in told for name in ("MODEL_API_POLL_S='often'", "MODEL_API_LANES='0'", "MODEL_API_POLLS: no such"))
+    assert all(name in told for name in ("MODEL_API_POLL_S='often'", "MODEL_API_LANES='0'"))
+
+
+def test_a_name_that_is_no_setting_is_found() -> None:
+    assert unknown_settings({"MODEL_API_POLLS": "1", "MODEL_API_POLL_S": "1", "HOME": "/"}) == ["MODEL_API_POLLS"]
 
 
 def test_settings_do_not_change() -> None:
