@@ -36,7 +36,9 @@ NFS_CORE_PARAM {{
     Protocols = 4; NFS_Port = 2049; MNT_Port = 20491; NLM_Port = 20492; Rquota_Port = 20493;
     Enable_NLM = false; Enable_RQUOTA = false; Bind_addr = {address}; mount_path_pseudo = true;
 }}
-NFSv4 {{ Minor_Versions = 1; Graceless = true; RecoveryBackend = fs; RecoveryRoot = {folder}/recovery; Delegations = false; }}
+NFSv4 {{
+    Minor_Versions = 1; Graceless = true; RecoveryBackend = fs; RecoveryRoot = {folder}/recovery; Delegations = false;
+}}
 NFS_KRB5 {{ Active_krb5 = false; }}
 EXPORT {{
     Export_Id = 1; Path = {folder}/export; Pseudo = /models; Access_Type = RW; Protocols = 4; Transports = TCP;
@@ -136,7 +138,7 @@ class NfsSite:
             (self._folder / name).mkdir()
         configuration, log = self._folder / "ganesha.conf", self._folder / "ganesha.log"
         configuration.write_text(_GANESHA_CONFIGURATION.format(address=self._network.host_address, folder=self._folder))
-        arguments = ["-F", "-f", configuration, "-L", log, "-p", self._folder / "ganesha.pid"]
+        arguments: list[str | Path] = ["-F", "-f", configuration, "-L", log, "-p", self._folder / "ganesha.pid"]
         self._server = stack.enter_context(_process(self._network, ["ganesha.nfsd", *arguments], log))
         wait_until(lambda: _answers(self._network, self._network.host_address, 2049), what=f"NFS server, see {log}")
 
