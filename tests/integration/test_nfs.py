@@ -1,10 +1,11 @@
 """What a real NFS 4.1 client does when files change and when the server goes away."""
 
-import pytest
-from pathlib import Path
-from collections.abc import Iterator
-from tests.rigs.nfs_machine import nfs_site, NfsSite
 import time
+from pathlib import Path
+
+import pytest
+
+from tests.rigs.nfs_machine import nfs_site
 
 pytestmark = pytest.mark.integration
 
