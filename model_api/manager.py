@@ -68,8 +68,11 @@ class Manager:
         self._observed = False
         self._ready = False
         self._stopping = False
+        self._remembered = self._store.recall()
+        repository = Repository(settings.efs_root, settings.settle_s)
+        repository.seed(self._remembered)
         self._poller = Poller(
-            Repository(settings.efs_root, settings.settle_s),
+            repository,
             settings.models,
             settings.poll_s,
             on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
@@ -134,18 +137,19 @@ class Manager:
 
     def _recall(self) -> None:
         """The repository is away: at a start, serve what the local store remembers. Later: absent is not empty."""
-        if not self._observed and (remembered := self._store.recall()):
-            log.warning("serving from the local store", extra={"fields": {"models": sorted(remembered)}})
-            self._take(remembered)
+        if not self._observed and self._remembered:
+            names = self._settings.models or tuple(self._remembered)
+            log.warning("serving from the local store", extra={"fields": {"models": sorted(names)}})
+            self._take({name: self._remembered[name] for name in names if name in self._remembered})
 
     def _take(self, observed: Mapping[str, Published]) -> None:
         self._observed = True
-        for name, published in observed.items():
-            if name in self._models:
-                self._models[name].published = published
-            else:
-                self._models[name] = _Model(name, published)
+        for name in observed.keys() | self._models.keys():
+            # A model that a whole look doesn't show is gone for good: the repository keeps what it merely can't read.
+            published = observed.get(name) or Published(name, None)
+            self._models.setdefault(name, _Model(name, published)).published = published
         self._replan_all()
+        self._models = {n: m for n, m in self._models.items() if n in observed or m.versions}
 
     def _replan_all(self) -> None:
         now = time.monotonic()
@@ -180,10 +184,11 @@ class Manager:
         if lacking:
             self._fail(version, lacking)
             return
-        source = model.published.sources.get(version.manifest.version)
         spec = {
             "manifest": version.manifest.to_json(),
-            "source": str(source) if source else None,
+            "source": str(model.published.sources[version.manifest.version]),
+            "immutable": not model.published.plain,
+            "protected": self._protected_digests(),
             "local_store": str(self._settings.local_store),
             "precision": self._settings.precision,
             "lanes": self._settings.lanes,
@@ -201,6 +206,12 @@ class Manager:
             name=f"{version.name}@{version.manifest.version}",
         )
         self._by_group[version.group] = version
+
+    def _protected_digests(self) -> list[str]:
+        """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
+        digests = {v.manifest.digest for m in self._models.values() for v in m.versions.values()}
+        digests |= {v.manifest.digest for v in self._leaving}
+        return sorted(digests | {m.refs.previous.digest for m in self._models.values() if m.refs.previous})
 
     def _lacking_memory(self, manifest: Manifest) -> str:
         """Why there is no room for the peak of loading `manifest` beside what is being loaded; "" if there is."""
@@ -240,6 +251,9 @@ class Manager:
         self._latch_readiness()
 
     def _on_stage(self, version: Version, event: Mapping[str, Any]) -> None:
+        if version.timeline[-1]["stage"] == event["stage"]:  # the same stage tells how far it is
+            version.timeline[-1]["done_bytes"] = event["done_bytes"]
+            return
         version.enter(event["stage"])
         self._log(f"version {event['stage']}", version, after_s=version.timeline[-1]["after_s"])
         if event["stage"] != "loading":
