@@ -9,7 +9,7 @@ import flask_openapi3_swagger
 from flask import current_app
 from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from model_api.problems import ROWS
 from model_api.routes import schemas
@@ -125,16 +125,16 @@ def show_problem(slug: str) -> ApiResponse:
 
 
 def _document(app: OpenAPI) -> bytes:
-    """The OpenAPI document. flask-openapi3 collects the routes; schemas of answers and the defaults are added here."""
+    """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them."""
     document: dict[str, Any] = dict(app.api_doc)
-    shown = [
-        (kind, "serialization")
-        for kind in vars(schemas).values()
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, schemas.Body)
-        if kind not in (BaseModel, schemas.ModelPath)
+    kinds = [kind for kind in vars(schemas).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
+        for kind in kinds
+        if kind not in (BaseModel, schemas.Body, schemas.ModelPath)
     ]
-    _, collected = models_json_schema(shown, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    document["components"] = {"schemas": {**document["components"]["schemas"], **collected["$defs"]}}
+    _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+    document["components"] = {"schemas": collected["$defs"]}
     for operations in document["paths"].values():
         for operation in operations.values():
             responses = operation["responses"]
