@@ -28,7 +28,6 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     )
     app.request_class = ApiRequest
     app.url_map.merge_slashes = False  # a redirect would be an HTML page
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.extensions["model_api"] = service
     app.extensions["model_api_settings"] = settings
     app.extensions["model_api_metrics"] = metrics or Metrics()

@@ -67,7 +67,7 @@ class OrjsonProvider(JSONProvider):
 
 
 def json_response(value: Any, status: int = 200) -> ApiResponse:
-    return ApiResponse(dump(value), status, mimetype="application/json")
+    return ApiResponse(dump(value), status, content_type="application/json")
 
 
 def model_response(value: Any, answer: Answer) -> ApiResponse:

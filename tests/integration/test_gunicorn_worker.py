@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.stand_in_service import share
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -156,3 +159,20 @@ def _line_of(request_id: str, log: Path) -> dict[str, Any] | None:
     whole = log.read_text().rpartition("\n")[0].splitlines()
     parsed: list[dict[str, Any]] = [json.loads(line) for line in whole]
     return next((line for line in parsed if line.get("id") == request_id), None)
+
+
+def test_every_concurrent_caller_gets_its_own_answer(port: int) -> None:
+    def call(number: int) -> None:
+        target, texts = f"caller {number}", [f"{number}/{i}" for i in range(number % 5)]
+        body = json.dumps({"target": target, "texts": texts}).encode()
+        head = JSON_HEAD + b"X-Request-Id: caller-%d\r\nContent-Length: %d\r\n\r\n" % (number, len(body))
+        status, headers, answer = exchange(port, head, body)
+        assert (status, headers["x-request-id"]) == (200, f"caller-{number}")
+        assert json.loads(answer)["context"] == {
+            "target": target,
+            "texts": texts,
+            "sims": [share(target, text) for text in texts],
+        }
+
+    with ThreadPoolExecutor(64) as callers:
+        assert len(list(callers.map(call, range(256)))) == 256
