@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812  the name that all of torch's user
 
 from model_api.architectures import Architecture, supports
 from model_api.errors import Refused
-from model_api.linear import Linear
+from model_api.linear import ROW_COUNTS, Linear, row_spans
 from model_api.pooling import first_rows, last_rows, pool
 from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
@@ -62,6 +62,11 @@ class _Layer:
     ffn_out: Linear
     ffn_norm: _Norm
 
+    def after_attention(self, context: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The layer's output from its input and what attention gathered; row by row."""
+        x = self.attention_norm(self.attention_output(context, x))
+        return self.ffn_norm(self.ffn_out(self.ffn_in(x), x))
+
 
 @dataclass(frozen=True)
 class _Batch:
@@ -69,8 +74,8 @@ class _Batch:
 
     order: npt.NDArray[np.intp]  # order[i]: the caller's index of the i-th sequence here
     lengths: list[int]
-    ids: torch.Tensor  # [tokens]
-    positions: torch.Tensor  # [tokens], rows of the position table
+    ids: torch.Tensor  # [rows]; rows >= tokens, the surplus is computed for nothing
+    positions: torch.Tensor  # [rows], rows of the position table
 
     def groups(self) -> list[tuple[int, int, int]]:
         """(first row, sequences, length) of each run of equal lengths."""
@@ -153,6 +158,14 @@ class Encoder:
         result[batch.order] = vectors.numpy()
         return result
 
+    def warm(self) -> None:
+        """Compile what oneDNN compiles per number of rows. Call before forking: the code is then shared."""
+        with torch.inference_mode():
+            for rows in ROW_COUNTS:
+                x = torch.zeros(rows, self.hidden_size, dtype=self._dtype)
+                self._layers[0].qkv(x)
+                self._layers[0].after_attention(x, x)
+
     def _batch(self, sequences: Sequence[TokenIds]) -> _Batch:
         lengths = np.array([len(s) for s in sequences])
         if lengths.min() < 1 or lengths.max() > self.max_tokens:
@@ -171,6 +184,8 @@ class Encoder:
                 count = real.cumsum()
                 positions = np.where(real, count - (count - real)[first] - 1, -1)
         positions += self._architecture.first_position
+        surplus = (0, row_spans(len(ids))[-1][1] - len(ids))
+        ids, positions = np.pad(ids, surplus), np.pad(positions, surplus)
         return _Batch(order, lengths.tolist(), torch.from_numpy(ids), torch.from_numpy(positions))
 
     def _forward(self, batch: _Batch, last_rows: torch.Tensor | None = None) -> torch.Tensor:
@@ -178,23 +193,33 @@ class Encoder:
         words = self._word_table.index_select(0, batch.ids).float()
         x = self._embedding_norm(words + self._position_table.index_select(0, batch.positions)).to(self._dtype)
         groups = batch.groups()
+        spans = row_spans(len(x))
         for number, layer in enumerate(self._layers, 1):
-            context = self._attend(layer.qkv(x), groups)
+            context = self._attend(_cat([layer.qkv(x[a:b]) for a, b in spans]), groups)
             if last_rows is not None and number == len(self._layers):
-                context, x = context.index_select(0, last_rows), x.index_select(0, last_rows)
-            x = layer.attention_norm(layer.attention_output(context, x))
-            x = layer.ffn_norm(layer.ffn_out(layer.ffn_in(x), x))
-        return x
+                return layer.after_attention(context.index_select(0, last_rows), x.index_select(0, last_rows))
+            x = _cat([layer.after_attention(context[a:b], x[a:b]) for a, b in spans])
+        return x[: sum(batch.lengths)]
 
     def _attend(self, qkv: torch.Tensor, groups: list[tuple[int, int, int]]) -> torch.Tensor:
+        """[rows, hidden] from [rows, 3 * hidden]. The surplus rows get any finite values."""
         heads, hidden = self._architecture.n_heads, self.hidden_size
         contexts = []
+        end = 0
         for row, count, length in groups:
-            rows = qkv[row : row + count * length]
-            query, key, value = rows.view(count, length, 3, heads, hidden // heads).permute(2, 0, 3, 1, 4).unbind()
+            end = row + count * length
+            # float32 inside attention is the faster of the two: the kernel's bfloat16 products are small.
+            rows = qkv[row:end].float().view(count, length, 3, heads, hidden // heads)
+            query, key, value = rows.permute(2, 0, 3, 1, 4).unbind()
             context = F.scaled_dot_product_attention(query, key, value)
             contexts.append(context.transpose(1, 2).reshape(count * length, hidden))
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        if end < len(qkv):
+            contexts.append(qkv[end:, :hidden].float())
+        return _cat(contexts).to(self._dtype)
+
+
+def _cat(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class _Loader:
