@@ -37,7 +37,7 @@ class Lane(Protocol):
         """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died."""
 
 
-class LaneGroup(Protocol):
+class LaneGroup(Hashable, Protocol):
     """The lanes of one loaded version. Called by the batcher under its lock, so it must not block."""
 
     def is_open(self) -> bool:

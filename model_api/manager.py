@@ -16,12 +16,13 @@ from typing import Any
 
 from model_api import memory
 from model_api.batching import Batcher
+from model_api.calls import Mount
 from model_api.errors import ModelNotReady, Refused
 from model_api.lanes import ForkServer, ProcessGroup
 from model_api.local_store import LocalStore
 from model_api.manifest import Manifest
 from model_api.planning import Phase, has_verdict, plan
-from model_api.polling import Mount, Poller
+from model_api.polling import Poller
 from model_api.repository import Published, Ref, Refs, Repository
 from model_api.settings import Settings
 from model_api.tasks import Limits, task_module
@@ -67,8 +68,11 @@ class Manager:
         self._observed = False
         self._ready = False
         self._stopping = False
+        self._remembered = self._store.recall()
+        repository = Repository(settings.efs_root, settings.settle_s)
+        repository.seed(self._remembered)
         self._poller = Poller(
-            Repository(settings.efs_root, settings.settle_s),
+            repository,
             settings.models,
             settings.poll_s,
             on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
@@ -97,7 +101,9 @@ class Manager:
         """Model name to what is the matter with it, for /readyz."""
         with self._lock:
             names = self._settings.models or tuple(self._models)
-            return {name: self._state(self._models[name]) if name in self._models else "not published" for name in names}
+            return {
+                name: self._state(self._models[name]) if name in self._models else "not published" for name in names
+            }
 
     def describe(self) -> list[dict[str, Any]]:
         """Every model as GET /models/<name> shows it."""
@@ -131,18 +137,19 @@ class Manager:
 
     def _recall(self) -> None:
         """The repository is away: at a start, serve what the local store remembers. Later: absent is not empty."""
-        if not self._observed and (remembered := self._store.recall()):
-            log.warning("serving from the local store", extra={"models": sorted(remembered)})
-            self._take(remembered)
+        if not self._observed and self._remembered:
+            names = self._settings.models or tuple(self._remembered)
+            log.warning("serving from the local store", extra={"fields": {"models": sorted(names)}})
+            self._take({name: self._remembered[name] for name in names if name in self._remembered})
 
     def _take(self, observed: Mapping[str, Published]) -> None:
         self._observed = True
-        for name, published in observed.items():
-            if name in self._models:
-                self._models[name].published = published
-            else:
-                self._models[name] = _Model(name, published)
+        for name in observed.keys() | self._models.keys():
+            # A model that a whole look doesn't show is gone for good: the repository keeps what it merely can't read.
+            published = observed.get(name) or Published(name, None)
+            self._models.setdefault(name, _Model(name, published)).published = published
         self._replan_all()
+        self._models = {n: m for n, m in self._models.items() if n in observed or m.versions}
 
     def _replan_all(self) -> None:
         now = time.monotonic()
@@ -177,10 +184,11 @@ class Manager:
         if lacking:
             self._fail(version, lacking)
             return
-        source = model.published.sources.get(version.manifest.version)
         spec = {
             "manifest": version.manifest.to_json(),
-            "source": str(source) if source else None,
+            "source": str(model.published.sources[version.manifest.version]),
+            "immutable": not model.published.plain,
+            "protected": self._protected_digests(),
             "local_store": str(self._settings.local_store),
             "precision": self._settings.precision,
             "lanes": self._settings.lanes,
@@ -199,10 +207,18 @@ class Manager:
         )
         self._by_group[version.group] = version
 
+    def _protected_digests(self) -> list[str]:
+        """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
+        digests = {v.manifest.digest for m in self._models.values() for v in m.versions.values()}
+        digests |= {v.manifest.digest for v in self._leaving}
+        return sorted(digests | {m.refs.previous.digest for m in self._models.values() if m.refs.previous})
+
     def _lacking_memory(self, manifest: Manifest) -> str:
-        """Why there is no room for the peak of loading `manifest` beside what is being loaded already; "" if there is."""
+        """Why there is no room for the peak of loading `manifest` beside what is being loaded; "" if there is."""
         available = memory.available_bytes()
-        loading = [v for m in self._models.values() for v in m.versions.values() if v.phase == Phase.LOADING and v.group]
+        loading = [
+            v for m in self._models.values() for v in m.versions.values() if v.phase == Phase.LOADING and v.group
+        ]
         promised = sum(v.manifest.memory_bytes for v in loading)
         if available is None or manifest.memory_bytes + promised <= available:
             return ""
@@ -235,6 +251,9 @@ class Manager:
         self._latch_readiness()
 
     def _on_stage(self, version: Version, event: Mapping[str, Any]) -> None:
+        if version.timeline[-1]["stage"] == event["stage"]:  # the same stage tells how far it is
+            version.timeline[-1]["done_bytes"] = event["done_bytes"]
+            return
         version.enter(event["stage"])
         self._log(f"version {event['stage']}", version, after_s=version.timeline[-1]["after_s"])
         if event["stage"] != "loading":
@@ -322,7 +341,8 @@ class Manager:
             if not model.published.refused and not has_verdict(model.refs, model.phases(), serving, attempts):
                 return
         self._ready = True
-        log.info("instance ready", extra={"models": {name: self._state(self._models[name]) for name in names}})
+        states = {name: self._state(self._models[name]) for name in names}
+        log.info("instance ready", extra={"fields": {"models": states}})
 
     def _state(self, model: _Model) -> str:
         if model.serving is not None:
@@ -367,7 +387,8 @@ class Manager:
 
     def _log(self, message: str, version: Version, **fields: Any) -> None:
         level = logging.WARNING if "failed" in message or "refused" in message else logging.INFO
-        log.log(level, message, extra={"model": version.name, "version": version.manifest.version, **fields})
+        fields = {"model": version.name, "version": version.manifest.version, **fields}
+        log.log(level, message, extra={"fields": fields})
 
 
 def _ref(ref: Any) -> Any:

@@ -5,21 +5,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
+from model_api.calls import Mount
 from model_api.errors import RepositoryUnavailable
 from model_api.repository import Published, Repository
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Mount:
-    """The last observation of the shared file system. `age_s`: seconds since it last was whole, None if never."""
-
-    mounted: bool
-    detail: str
-    age_s: float | None
 
 
 class Poller:
@@ -71,7 +62,7 @@ class Poller:
             except RepositoryUnavailable as error:
                 self._failure = str(error)
                 if not was_failing:
-                    log.warning("the repository is unavailable", extra={"reason": str(error)})
+                    log.warning("the repository is unavailable", extra={"fields": {"reason": str(error)}})
                 was_failing = True
                 self._on_unavailable(str(error))
             except Exception:

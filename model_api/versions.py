@@ -12,7 +12,7 @@ from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
 from model_api.lanes import ProcessGroup
 from model_api.manifest import Manifest
 from model_api.planning import Phase
-from model_api.repository import Canary, Ref
+from model_api.repository import Ref
 from model_api.tasks import WebSide
 
 
@@ -71,7 +71,7 @@ class Version:
             drained()
 
     def drain(self, on_drained: Callable[[], None]) -> None:
-        """No new user from now on; `on_drained` is called once the last one has gone, on its thread, perhaps at once."""
+        """No new user from now on; `on_drained` is called when the last one has gone, on its thread, or at once."""
         with self._lock:
             self._draining, self._on_drained = True, on_drained
             idle = not self._users
