@@ -63,6 +63,7 @@ sys.path.insert(0, archive.name)
 from model_api.{module} import main
 sys.exit(main(sys.argv[1:]))
 """
+_RESUME = "run the command again to resume"
 _KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
 _RSYNC = ("rsync", "--files-from=-", "--copy-links", "--times", "--partial", "--inplace", "--timeout=120")
 
@@ -180,9 +181,7 @@ class FarSide:
             else:
                 return answer
         code = self._process.wait()
-        raise RepositoryError(
-            f"{self._target.host}: the connection ended (exit {code}); run the command again to resume"
-        )
+        raise RepositoryError(f"{self._target.host}: the connection ended (exit {code}); {_RESUME}")
 
     def _streams(self) -> tuple[IO[bytes], IO[bytes]]:
         assert self._process.stdin is not None
@@ -200,6 +199,4 @@ class FarSide:
         except FileNotFoundError as error:
             raise RepositoryError("rsync isn't installed here; --to needs it") from error
         if done.returncode:
-            raise RepositoryError(
-                f"the transfer broke off (rsync exit {done.returncode}); run the command again to resume"
-            )
+            raise RepositoryError(f"the transfer broke off (rsync exit {done.returncode}); {_RESUME}")
