@@ -75,6 +75,9 @@ class Metrics:
             buckets=_BATCH,
             registry=registry,
         )
+        self.lane_batches = Counter("model_api_lane_batches", "Micro-batches run by the lanes.", registry=registry)
+        self.lane_rows = Counter("model_api_lane_rows", "Rows in those micro-batches.", registry=registry)
+        self.lane_tokens = Counter("model_api_lane_tokens", "Tokens in those micro-batches.", registry=registry)
         self.tokens = Counter("model_api_tokens", "Tokens of answered requests.", served, registry=registry)
         self.queue_entries = Gauge("model_api_queue_entries", "Requests waiting or running now.", registry=registry)
         self.mount_up = Gauge(
@@ -99,6 +102,12 @@ class Metrics:
         if child is None:
             child = self._by_request[key] = self.requests.labels(key[0], known, str(status))
         child.inc()
+
+    def observe_batch(self, rows: int, tokens: int) -> None:
+        """One micro-batch that a lane ran; called on a runner thread."""
+        self.lane_rows.inc(rows)
+        self.lane_tokens.inc(tokens)
+        self.lane_batches.inc()
 
     def observe_answer(
         self,
