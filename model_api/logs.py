@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 # Nobody reads these from a record; collecting them costs more than writing the line.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 ACCESS = logging.getLogger("model_api.requests")
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -296,3 +297,11 @@ def _answers_well(path: str, body: bytes) -> None:
             assert len(told["sims"]) == len(sent["texts"])
     else:
         assert problem_of(response, response.status_code)["status"] in (400, 404, 422)
+
+
+def test_the_documentation_lists_every_problem() -> None:
+    table = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
+    for row in problems.ROWS.values():
+        assert f"| {row.status} | {row.slug} |" in table
+        (line,) = [line for line in table.splitlines() if f"| {row.slug} |" in line]
+        assert ("after Retry-After" in line) == (row.retry_after_s is not None)

@@ -166,7 +166,8 @@ def test_index_as_a_page(client: FlaskClient, accept: str) -> None:
     assert response.headers["Vary"] == "Accept"
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     for link in re.findall(r'href="([^"]+)"', response.text):
-        assert client.get("/" + link).status_code == 200
+        with client.get("/" + link) as linked:
+            assert linked.status_code == 200
 
 
 def test_models(client: FlaskClient) -> None:

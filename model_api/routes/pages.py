@@ -32,13 +32,15 @@ POLICY = (
 INDEX_PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Model API</title><meta name="viewport" content="width=device-width">
+<link rel="icon" href="docs/swagger.svg">
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}
 pre{background:#f3f3f3;padding:1rem;overflow-x:auto}</style></head>
 <body>
 <h1>Model API</h1>
 <p>Models served over HTTP. Ask one:</p>
 <pre>curl -X POST -H 'Content-Type: application/json' \\
-  -d '{"target": "a quick test", "texts": ["a fast check", "a slow boat"]}' HOST/sim</pre>
+  -d '{"target": "a quick test", "texts": ["a fast check", "a slow boat"]}' \\
+  HOST/sim</pre>
 <ul>
 <li><a href="models">models</a>: what is published and what serves</li>
 <li><a href="docs">docs</a>: every route, to try out; <a href="openapi.json">openapi.json</a></li>

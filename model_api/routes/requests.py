@@ -13,7 +13,7 @@ from typing import Any, cast
 import flask
 import orjson
 from flask import current_app
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, UnsupportedMediaType
 
 from model_api.calls import Answer, CallContext, ModelService
 from model_api.errors import InvalidInput, MalformedRequest
@@ -78,11 +78,19 @@ class ApiRequest(flask.Request):
             raise RequestEntityTooLarge
         wanted = settings.max_body_bytes + 1 if announced is None else announced
         body = bytearray()
+        connection = self.environ.get("gunicorn.socket")
         try:
+            if connection is not None:
+                connection.settimeout(settings.request_timeout_s)  # of silence, else such a caller keeps its thread
             while len(body) < wanted and (part := self.environ["wsgi.input"].read(wanted - len(body))):
                 body += part
+        except TimeoutError as error:
+            raise RequestTimeout("the body didn't arrive in time") from error
         except Exception as error:  # the server's own types for a broken transfer: they differ by server
             raise MalformedRequest("the body could not be read to its end") from error
+        finally:
+            if connection is not None:
+                connection.settimeout(None)
         if len(body) > settings.max_body_bytes:
             raise RequestEntityTooLarge
         if announced is not None and len(body) < announced:

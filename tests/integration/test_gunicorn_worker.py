@@ -101,6 +101,10 @@ def test_a_body_that_ends_early_or_is_too_large(port: int) -> None:
     problem(exchange(port, JSON_HEAD + b"\r\n"), 400)
 
 
+def test_a_body_that_never_comes(port: int) -> None:
+    problem(exchange(port, JSON_HEAD, b"Content-Length: 1000\r\n\r\n", SIM, shut=False), 408)
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -146,7 +150,6 @@ def test_a_caller_that_leaves_is_noticed(server: tuple[int, Path]) -> None:
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
     assert line["status"] == 499
-    assert line["duration_ms"] < 15_000
 
 
 def test_every_line_of_the_log_is_json(server: tuple[int, Path]) -> None:

@@ -28,4 +28,4 @@ class WaitingService(StandInService):
 
 def create() -> OpenAPI:
     """For gunicorn's `tests.integration.waiting_app:create()`."""
-    return build_app(WaitingService(), Settings(max_body_bytes=20_000, request_timeout_s=20))
+    return build_app(WaitingService(), Settings(max_body_bytes=20_000, request_timeout_s=4))
