@@ -1,5 +1,6 @@
 """When has a version arrived everywhere? The rules without threads, and the command against a real status folder."""
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_api import publish_command, waiting
+from model_api import waiting
 from model_api.commands import main
 from model_api.refs import Ref
 from model_api.statuses import Status, write_status
@@ -96,7 +97,7 @@ def test_wait_follows_real_reports(tmp_path: Path, capsys: pytest.CaptureFixture
         if refuse:
             return {"name": "mini", "refused": [{"version": "1", "reason": "probe 0 is off"}]}
         refs = layout.refs("mini")
-        digest = publish_command.json.loads(refs.read_text())["stable"]["digest"] if refs.exists() else None
+        digest = json.loads(refs.read_text())["stable"]["digest"] if refs.exists() else None
         return {"name": "mini", "version": "1", "digest": digest}
 
     stop = threading.Event()
