@@ -216,10 +216,12 @@ class Server:
         wait_until(lambda: not self.pids(), within_s=10, what="an end of all its processes")
 
     def _kill_all(self) -> None:
-        self._process = None
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
 
 
 @contextmanager
