@@ -132,7 +132,8 @@ def first_difference(got: Any, wanted: Any, tolerance: float, place: str = "outp
         elif isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
             pairs = [(f"{place}[{i}]", a, b) for i, (a, b) in enumerate(zip(got, wanted, strict=True))]
         else:
-            return None if got == wanted else f"{place} differs from what the author saw"
+            same = type(got) is type(wanted) and got == wanted
+            return None if same else f"{place} differs from what the author saw"
         return next((d for where, a, b in pairs if (d := first_difference(a, b, tolerance, where))), None)
     if isinstance(wanted, int | float) and abs(got - wanted) <= tolerance:
         return None
