@@ -1,1 +1,1 @@
-"""Measure this project beside its peers, in one run on one machine. See docs/performance.md and `benchmarks/run --help`."""
+"""Measure this project beside its peers, in one run on one machine: docs/performance.md, `benchmarks/run --help`."""
