@@ -78,9 +78,8 @@ def _ours(port: int, settings: Settings) -> Launch:
         "MODEL_API_PRECISION": settings["precision"],
         "PYTHONPATH": str(ROOT),
     }
-    gunicorn = [str(own_python().with_name("gunicorn")), "--config", "gunicorn.conf.py"]
+    command = [str(own_python().with_name("gunicorn")), "--config", "gunicorn.conf.py", settings["application"]]
     precision = machine_precision() if settings["precision"] == "auto" else settings["precision"]
-    command = [*gunicorn, "--bind", f"127.0.0.1:{port}", settings["application"]]
     return Launch(command, environment, "/healthz", "/readyz", precision=precision)
 
 

@@ -6,6 +6,7 @@
 Every arrow is a socket pair; each end notices at once when the other dies. See model_process.py for the other ends.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model_api import messages
-from model_api.batching import LaneGone
+from model_api.batching import Lane, LaneGone
 from model_api.errors import ForwardFailed
 from model_api.tasks import Array
 
@@ -35,13 +36,16 @@ class ForkServer:
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Start it in the background (importing torch takes a second or two). Called on a thread that lives as long as
-        the web process: the kernel ends the fork server when the thread that started it ends."""
+        """Start it in the background: importing torch takes a second or two.
+
+        Called on a thread that lives as long as the web process: the kernel ends the fork server when the thread that
+        started it ends.
+        """
         with self._lock:
             self._ensure()
 
     def spawn(self, spec: Mapping[str, Any]) -> socket.socket:
-        """Fork a leader for `spec` (see model_process.lead); the web end of its control socket. Same thread as start."""
+        """Fork a leader for `spec` (see model_process.lead); our end of its control socket. Same thread as start."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             for attempt in (1, 2):
@@ -108,11 +112,12 @@ class ProcessLane:
         except (OSError, ValueError) as error:
             self.close()
             if isinstance(error, TimeoutError):
-                log.error("lane killed: no answer in time", extra={"lane_pid": self.pid, "timeout_s": round(timeout_s, 1)})
+                fields = {"lane_pid": self.pid, "timeout_s": round(timeout_s, 1)}
+                log.error("lane killed: no answer in time", extra={"fields": fields})
                 self._kill(self.index)
             raise LaneGone(str(error)) from error
         if "error" in header:
-            log.error("forward raised", extra={"lane_pid": self.pid, "error": header["error"]})
+            log.error("forward raised", extra={"fields": {"lane_pid": self.pid, "error": header["error"]}})
             raise ForwardFailed("the model failed on this input")
         return outputs
 
@@ -157,7 +162,8 @@ class ProcessGroup:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def put_lane(self, lane: Any) -> None:
+    def put_lane(self, lane: Lane) -> None:
+        assert isinstance(lane, ProcessLane)
         with self._lock:
             if self._open and lane.alive and self._all.get(lane.index) is lane:
                 self._idle.append(lane)
@@ -177,10 +183,8 @@ class ProcessGroup:
         for lane in idle:
             lane.close()
         # The leader exits when its socket closes; shutdown also wakes our reader.
-        try:
+        with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def join(self, timeout_s: float) -> None:
         self._reader.join(timeout_s)
@@ -212,7 +216,7 @@ class ProcessGroup:
                 lane.close()
                 return
             dead = self._all.get(lane.index)
-            if dead in self._idle:
+            if dead is not None and dead in self._idle:
                 self._idle.remove(dead)
             self._all[lane.index] = lane
             self._idle.append(lane)
@@ -220,7 +224,5 @@ class ProcessGroup:
 
     def _ask_to_kill(self, index: int) -> None:
         """The leader kills its own child: it alone can't mistake another process for it."""
-        try:
+        with contextlib.suppress(OSError):
             messages.send(self._control, {"kill_lane": index})
-        except OSError:
-            pass

@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from model_api.manifest import Manifest, Probe
 from model_api.tasks import Array, Limits, ModelSide, TaskModule, WebSide, task_module
 
 MIN_COSINE_TO_FLOAT32 = 0.995  # bfloat16 rounding stays above 0.999; a broken kernel is far below
+PROGRESS_EVERY_S = 1.0
 # An author's probes aren't callers: they may be as long as the model takes.
 _PROBE_LIMITS = Limits(max_inputs=10_000, max_text_chars=10_000_000)
 
@@ -38,12 +40,16 @@ def import_runtime() -> None:
 
 
 def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
-    """The loaded, warmed and checked model. Raises Refused or ProbeFailed (final), LoadFailed or OSError (worth a retry)."""
+    """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = Manifest.from_json(spec["manifest"])
     report("copying", total_bytes=manifest.size_bytes)
-    store = LocalStore(Path(spec["local_store"]))
-    source = Path(spec["source"]) if spec["source"] else None
-    folder = store.fetch(manifest, source)
+    folder = LocalStore(Path(spec["local_store"])).fetch(
+        manifest,
+        Path(spec["source"]),
+        _progress(report),
+        immutable=spec["immutable"],
+        protected=spec["protected"],
+    )
     report("loading", folder=str(folder))
     module = task_module(manifest.task)
     precision = str(manifest.options.get("precision", spec["precision"]))
@@ -65,6 +71,19 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     return model
 
 
+def _progress(report: Report) -> Callable[[int, int], None]:
+    """Tells the manager how far the copy is, at most every `PROGRESS_EVERY_S`."""
+    last = time.monotonic()
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_EVERY_S:
+            last = time.monotonic()
+            report("copying", done_bytes=done_bytes, total_bytes=total_bytes)
+
+    return progress
+
+
 def warm(model: ModelSide, web: WebSide, inputs: Sequence[Any]) -> list[Array]:
     """Run built-in inputs one by one and all at once; the outputs of the latter, all finite. Raises ProbeFailed."""
     parameters = {"truncate": True} if inputs and isinstance(inputs[0], str) else {}
@@ -82,7 +101,9 @@ def compare_to_float32(outputs: Sequence[Array], reference: Sequence[Array]) -> 
     """Raises ProbeFailed unless every row points where the float32 row points."""
     worst = min(cosine(a, b) for a, b in zip(outputs, reference, strict=True))
     if not worst >= MIN_COSINE_TO_FLOAT32:
-        raise ProbeFailed(f"bfloat16 differs from float32 (cosine {worst:.4f}); publish with --option precision=float32")
+        raise ProbeFailed(
+            f"bfloat16 differs from float32 (cosine {worst:.4f}); publish with --option precision=float32"
+        )
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -111,7 +132,8 @@ def first_difference(got: Any, wanted: Any, tolerance: float, place: str = "outp
         elif isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
             pairs = [(f"{place}[{i}]", a, b) for i, (a, b) in enumerate(zip(got, wanted, strict=True))]
         else:
-            return None if got == wanted else f"{place} differs from what the author saw"
+            same = type(got) is type(wanted) and got == wanted
+            return None if same else f"{place} differs from what the author saw"
         return next((d for where, a, b in pairs if (d := first_difference(a, b, tolerance, where))), None)
     if isinstance(wanted, int | float) and abs(got - wanted) <= tolerance:
         return None

@@ -121,8 +121,8 @@ class _Lanes:
         messages.send(self._control, {"event": "ready", "precision": self._model.precision})
         while True:
             wait_s = self._next_restart_s()
-            readable, _, _ = select.select([self._control, reader], [], [], wait_s)
-            if self._control in readable:
+            readable, _, _ = select.select([self._control.fileno(), reader], [], [], wait_s)
+            if self._control.fileno() in readable:
                 try:
                     request, _ = messages.receive(self._control)
                 except OSError:
@@ -167,7 +167,7 @@ class _Lanes:
         return [index for index in range(self._n_lanes) if index not in self._pids]
 
     def _next_restart_s(self) -> float | None:
-        """Seconds until a dead lane may start again; a lane that dies at once must not keep a core busy with forking."""
+        """Seconds until a dead lane may start again: one that dies at once must not keep a core busy forking."""
         due = [self._started[index] + _RESTART_AT_MOST_EVERY_S - time.monotonic() for index in self._dead()]
         return max(0.0, min(due)) if due else None
 

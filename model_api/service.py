@@ -1,56 +1,19 @@
 """Answering a request: choose the version, prepare, batch, finish. Knows nothing of HTTP."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from model_api.batching import Batcher, Outputs
+from model_api.calls import Answer, CallContext, Mount, Readiness
 from model_api.errors import InvalidInput, ModelNotReady, UnknownModel
 from model_api.manager import Manager
-from model_api.polling import Mount
 from model_api.settings import Settings
 from model_api.tasks import Prepared
 from model_api.tasks.embedding import unit_length
 from model_api.versions import Version
-
-
-@dataclass(frozen=True)
-class CallContext:
-    """What the edge knows of a caller. `deadline` in time.monotonic seconds."""
-
-    deadline: float
-    caller: str
-    canary_key: str
-    has_left: Callable[[], bool]
-    no_cache: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Predictions with the exact weights that gave them. `predictions` may hold numpy arrays."""
-
-    model: str
-    version: str
-    digest: str
-    task: str
-    predictions: list[Any]
-    n_tokens: int
-    truncated: Sequence[int]
-    queue_ms: float
-    forward_ms: float
-    batch_size: int
-    age_s: int | None = None
-
-
-@dataclass(frozen=True)
-class Readiness:
-    """Whether the balancer may send requests; `models` tells each one's state."""
-
-    ready: bool
-    models: Mapping[str, str]
-    draining: bool
 
 
 class Service:
@@ -78,20 +41,16 @@ class Service:
         """
         with self._manager.routes.use(model or self._similarity_model(), context.canary_key) as version:
             if version.manifest.task != "embedding":
-                raise InvalidInput(f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model")
+                raise InvalidInput(
+                    f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model"
+                )
             try:
                 prepared, outputs = self._run(version, [target, *texts], parameters, "", context)
             except InvalidInput as error:
                 raise InvalidInput(str(error), _similarity_pointer(error.pointer)) from None
             vectors = unit_length(np.stack(outputs.arrays))
             sims = vectors[1:] @ vectors[0]
-            prepared = Prepared(
-                prepared.arrays,
-                prepared.costs,
-                prepared.parameters,
-                prepared.n_tokens,
-                truncated=[index - 1 for index in prepared.truncated],
-            )
+            prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
             return _answer(version, sims.tolist(), prepared, outputs)
 
     def models(self) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Settings.from_env() is the only reader of the environment. Stdlib only: the authors' commands use it too.
+"""Settings.from_env() is the only reader of the environment. Stdlib only, Python 3.9: the authors' commands use it too.
 
 Every field carries its documentation; the README's table is checked against it.
 """
+
+from __future__ import annotations
 
 import os
 import socket
@@ -66,7 +68,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Settings:
     """All settings of one serving process. Immutable; shared by all threads."""
 
@@ -176,10 +178,13 @@ class Settings:
         _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
         "Least severe level that is logged.",
     )
+    bind: str = _setting(
+        "MODEL_API_BIND", "127.0.0.1", _text, "Address that the API listens on; behind nginx the loopback one."
+    )
     port: int = _setting("PORT", 8000, _number(int, 1, 65535), "Port that `scripts/serve` listens on.")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read every setting. Raises SettingsError that lists all bad values; an empty value counts as unset."""
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
@@ -193,9 +198,13 @@ class Settings:
                 values[spec.name] = spec.metadata["parse"](raw)
             except ValueError as error:
                 bad.append(f"{env}={raw!r}: {error}")
-        bad += [
-            f"{env}: no such setting" for env in sorted(environ) if env.startswith("MODEL_API_") and env not in known
-        ]
         if bad:
             raise SettingsError("; ".join(bad))
         return cls(**values)
+
+
+def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Names that look like settings and aren't: a typing mistake, or a later release's. Worth a warning, no more."""
+    known = {spec.metadata["env"] for spec in fields(Settings)}
+    names = os.environ if environ is None else environ
+    return sorted(name for name in names if name.startswith("MODEL_API_") and name not in known)
