@@ -56,6 +56,7 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     with _Reference(module, folder, manifest) as reference:
         model = module.load_model(folder, manifest, precision)
         report("warming")
+        model.warm()
         web = module.open_web(folder, manifest, _PROBE_LIMITS)
         outputs = warm(model, web, module.WARM_INPUTS)
         if model.precision == "bfloat16":

@@ -64,6 +64,9 @@ class ModelSide(Protocol):
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """One output array per row, in order. Must not keep or change `arrays`."""
 
+    def warm(self) -> None:
+        """Called once, in the leader: do what the lanes will then share, so that none of them does it again."""
+
     @property
     def precision(self) -> str:
         """What it computes in: float32, bfloat16, int8."""
