@@ -31,7 +31,7 @@ class _Words:
 @cache
 def _libraries() -> tuple[Any, Any]:
     from rouge_score.rouge_scorer import RougeScorer
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return RougeScorer(list(SCORES[:4]), tokenizer=_Words()), BLEU(effective_order=True)
 
