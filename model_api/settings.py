@@ -179,7 +179,7 @@ class Settings:
         "MODEL_API_CACHE_TTL_S",
         3600.0,
         _number(float, 0.001, 30 * 86400),
-        "Seconds after which an answer is forgotten.",
+        "Seconds for which an answer is kept.",
     )
     cache_timeout_s: float = _setting(
         "MODEL_API_CACHE_TIMEOUT_S",
