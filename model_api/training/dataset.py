@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 LABELS = ("negative", "neutral", "positive")
@@ -61,4 +62,4 @@ def bag_of_words_accuracy(train: Sequence[Example], test: Sequence[Example]) -> 
 
 def _features(text: str) -> list[str]:
     words = re.findall(r"[\w']+", text.lower())
-    return words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    return words + [f"{a} {b}" for a, b in pairwise(words)]

@@ -13,7 +13,7 @@ from model_api.training.dataset import LABELS, Example
 class Recipe:
     """What decides the result, beside the base weights and the examples."""
 
-    epochs: int = 6
+    epochs: int = 4
     batch_size: int = 16
     learning_rate: float = 2e-4
     head_learning_rate: float = 1e-3

@@ -10,7 +10,7 @@ EXPERIMENT = "sentiment"
 
 
 def record_run(parameters: Mapping[str, Any], metrics: Mapping[str, float], path: Path) -> str:
-    """Write the run to `path`, and to MLflow (its own environment variables say where). Returns where it was written."""
+    """Write the run to `path`, and to MLflow (its environment variables say where). Returns where it was written."""
     path.write_text(json.dumps({"parameters": dict(parameters), "metrics": dict(metrics)}, indent=1) + "\n")
     if importlib.util.find_spec("mlflow") is None:
         return str(path)
