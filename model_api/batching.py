@@ -37,7 +37,7 @@ class Lane(Protocol):
         """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died."""
 
 
-class LaneGroup(Protocol):
+class LaneGroup(Hashable, Protocol):
     """The lanes of one loaded version. Called by the batcher under its lock, so it must not block."""
 
     def is_open(self) -> bool:
@@ -77,9 +77,7 @@ class _Request(Entry):
 class Batcher:
     """The queue of one web process. All methods may be called on any thread."""
 
-    def __init__(
-        self, scheduler: Scheduler, *, runners: int, on_batch: Callable[[int, int], None] | None = None
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, *, runners: int, on_batch: Callable[[int, int], None]) -> None:
         """`on_batch(rows, tokens)` is called on a runner thread for every batch, for the metrics."""
         self._scheduler = scheduler
         self._on_batch = on_batch

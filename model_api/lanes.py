@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model_api import messages
-from model_api.batching import LaneGone
+from model_api.batching import Lane, LaneGone
 from model_api.errors import ForwardFailed
 from model_api.tasks import Array
 
@@ -162,7 +162,8 @@ class ProcessGroup:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def put_lane(self, lane: Any) -> None:
+    def put_lane(self, lane: Lane) -> None:
+        assert isinstance(lane, ProcessLane)
         with self._lock:
             if self._open and lane.alive and self._all.get(lane.index) is lane:
                 self._idle.append(lane)
@@ -215,7 +216,7 @@ class ProcessGroup:
                 lane.close()
                 return
             dead = self._all.get(lane.index)
-            if dead in self._idle:
+            if dead is not None and dead in self._idle:
                 self._idle.remove(dead)
             self._all[lane.index] = lane
             self._idle.append(lane)

@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from model_api.manifest import Manifest, Probe
 from model_api.tasks import Array, Limits, ModelSide, TaskModule, WebSide, task_module
 
 MIN_COSINE_TO_FLOAT32 = 0.995  # bfloat16 rounding stays above 0.999; a broken kernel is far below
+PROGRESS_EVERY_S = 1.0
 # An author's probes aren't callers: they may be as long as the model takes.
 _PROBE_LIMITS = Limits(max_inputs=10_000, max_text_chars=10_000_000)
 
@@ -41,9 +43,13 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = Manifest.from_json(spec["manifest"])
     report("copying", total_bytes=manifest.size_bytes)
-    store = LocalStore(Path(spec["local_store"]))
-    source = Path(spec["source"]) if spec["source"] else None
-    folder = store.fetch(manifest, source)
+    folder = LocalStore(Path(spec["local_store"])).fetch(
+        manifest,
+        Path(spec["source"]),
+        _progress(report),
+        immutable=spec["immutable"],
+        protected=spec["protected"],
+    )
     report("loading", folder=str(folder))
     module = task_module(manifest.task)
     precision = str(manifest.options.get("precision", spec["precision"]))
@@ -63,6 +69,19 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     gc.collect()
     gc.freeze()
     return model
+
+
+def _progress(report: Report) -> Callable[[int, int], None]:
+    """Tells the manager how far the copy is, at most every `PROGRESS_EVERY_S`."""
+    last = time.monotonic()
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_EVERY_S:
+            last = time.monotonic()
+            report("copying", done_bytes=done_bytes, total_bytes=total_bytes)
+
+    return progress
 
 
 def warm(model: ModelSide, web: WebSide, inputs: Sequence[Any]) -> list[Array]:

@@ -121,8 +121,8 @@ class _Lanes:
         messages.send(self._control, {"event": "ready", "precision": self._model.precision})
         while True:
             wait_s = self._next_restart_s()
-            readable, _, _ = select.select([self._control, reader], [], [], wait_s)
-            if self._control in readable:
+            readable, _, _ = select.select([self._control.fileno(), reader], [], [], wait_s)
+            if self._control.fileno() in readable:
                 try:
                     request, _ = messages.receive(self._control)
                 except OSError:

@@ -21,7 +21,7 @@ from model_api.errors import (
 )
 from model_api.scheduling import Scheduler
 from model_api.tasks import Array
-from tests.waiting import wait_for
+from tests.rigs.polling import wait_until
 
 Behaviour = Callable[[Sequence[Array]], Sequence[Array]]
 
@@ -119,7 +119,7 @@ def test_what_queued_during_a_forward_is_the_next_batch(batcher: Batcher, caller
     first = callers.submit(run, batcher, group, row(1))
     gate.entered.acquire()
     others = [callers.submit(run, batcher, group, row(n)) for n in (2, 3, 4)]
-    wait_for(lambda: batcher.queue_entries() == 4)
+    wait_until(lambda: batcher.queue_entries() == 4)
     gate.opened.set()
     assert [list(f.result(20).arrays[0]) for f in (first, *others)] == [[2], [4], [6], [8]]
     assert group.batches == [1, 3]
@@ -129,7 +129,7 @@ def test_a_full_queue_refuses_at_once(batcher: Batcher, callers: ThreadPoolExecu
     gate = Gate(double)
     group = Group(gate)
     running = [callers.submit(run, batcher, group, row(n)) for n in range(4)]
-    wait_for(lambda: batcher.queue_entries() == 4)
+    wait_until(lambda: batcher.queue_entries() == 4)
     with pytest.raises(QueueFull):
         run(batcher, group, row(5))
     gate.opened.set()
@@ -163,7 +163,7 @@ def test_a_request_whose_caller_left_is_dropped(batcher: Batcher, callers: Threa
     first = callers.submit(run, batcher, group, row(1))
     gate.entered.acquire()
     left = callers.submit(run, batcher, group, row(2), has_left=lambda: True)
-    wait_for(lambda: batcher.queue_entries() == 2)
+    wait_until(lambda: batcher.queue_entries() == 2)
     gate.opened.set()
     first.result(20)
     assert error_of(left) is CallerLeft
@@ -190,7 +190,7 @@ def test_one_bad_request_never_fails_its_neighbours(
     first = callers.submit(run, batcher, group, row(1))
     gate.entered.acquire()
     others = [callers.submit(run, batcher, group, row(n)) for n in (12, 13, 14)]
-    wait_for(lambda: batcher.queue_entries() == 4)
+    wait_until(lambda: batcher.queue_entries() == 4)
     gate.opened.set()
     first.result(20)
     assert [list(others[i].result(20).arrays[0]) for i in (0, 2)] == [[24], [28]]
@@ -231,7 +231,7 @@ def test_a_mistake_of_our_own_reaches_the_caller_and_leaves_the_thread_alive(bat
 def test_a_group_that_goes_away_answers_who_waits_for_it(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     group = Group(double, n_lanes=0)
     waiting = callers.submit(run, batcher, group, row(1))
-    wait_for(lambda: batcher.queue_entries() == 1)
+    wait_until(lambda: batcher.queue_entries() == 1)
     group.open = False
     batcher.fail_group(group, ModelNotReady("m", "its processes ended"))
     assert error_of(waiting) is ModelNotReady
@@ -246,7 +246,7 @@ def test_a_request_without_rows_needs_no_lane(batcher: Batcher) -> None:
 def test_stop_answers_everyone(callers: ThreadPoolExecutor) -> None:
     batcher = Batcher(Scheduler(max_entries=4, max_batch_tokens=100, lanes=1), runners=1, on_batch=lambda *_: None)
     waiting = callers.submit(run, batcher, Group(double, n_lanes=0), row(1))
-    wait_for(lambda: batcher.queue_entries() == 1)
+    wait_until(lambda: batcher.queue_entries() == 1)
     batcher.stop()
     assert error_of(waiting) is ModelNotReady
 

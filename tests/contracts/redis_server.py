@@ -18,7 +18,8 @@ def free_port() -> int:
 def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
     """A real Redis of its own, on loopback, without persistence; its URL once it accepts connections."""
     port = port or free_port()
-    command = [needs("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    needs("redis-server")
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
