@@ -82,6 +82,10 @@ class TextTokenizer:
             windows.append([np.asarray([*row[:lead], *p, *row[len(row) - trail :]], np.int32) for p in pieces])
         return windows
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated tokens, special ones left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
 
 def check_text(text: Any, pointer: str, max_text_chars: int) -> None:
     """Raises InvalidInput at `pointer` unless `text` is a string that holds something and isn't beyond the limit."""

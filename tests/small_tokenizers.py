@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 # Id 1 is <pad> and 3 is [UNK] in all of them, as the RoBERTa family wants it.
 _SPECIAL = ["[CLS]", "[PAD]", "[SEP]", "[UNK]"]
-_WORDS = ["the", "a", "is", "was", "good", "bad", "day", "train", "film", "food", "not", "very", "and"]
+_WORDS = ["the", "is", "was", "good", "bad", "day", "train", "film", "food", "not", "very", "and"]
 
 
 def save_small_tokenizer(folder: Path, *, max_tokens: int, ends: str = "bert") -> Any:

@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 
 MODULES: Mapping[str, str] = {
     "embedding": "model_api.tasks.embedding",
+    "summarization": "model_api.tasks.summarization",
     "text-classification": "model_api.tasks.text_classification",
 }
 
@@ -50,7 +51,10 @@ class Prepared:
 
 
 class WebSide(Protocol):
-    """Web process; its methods are called on many request threads at once."""
+    """Web process; its methods are called on many request threads at once.
+
+    One may also have `repeatable(parameters) -> bool`: False where the same request may give another answer.
+    """
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
         """Validate and tokenise. Raises InvalidInput with a JSON pointer below `pointer` or /parameters."""
@@ -62,6 +66,9 @@ class WebSide(Protocol):
 class ModelSide(Protocol):
     """One lane of a process group; called on its only thread, with torch limited to one thread."""
 
+    # A model may also have `before_lanes()`, called in the leader when its checks are done, and `after_fork()`, called
+    # once in every lane.
+
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """One output array per row, in order. Must not keep or change `arrays`."""
 
@@ -71,6 +78,9 @@ class ModelSide(Protocol):
 
 
 class TaskModule(Protocol):
+    """Two more names are read where a module has them: LONG_RUNNING = True (a forward takes seconds: one lane per
+    version, a runner of its own) and COMPARES_TO_FLOAT32 = False (its bfloat16 isn't checked against float32)."""
+
     WARM_INPUTS: Sequence[Any]
     """Inputs of several shapes, run before the first caller's; their outputs must be finite."""
 
