@@ -96,3 +96,8 @@ def task_module(task: str) -> TaskModule:
     if task not in MODULES:
         raise Refused("manifest.json", f"unknown task {task!r}; this release knows {', '.join(sorted(MODULES))}")
     return cast(TaskModule, importlib.import_module(MODULES[task]))
+
+
+def is_long_running(task: str) -> bool:
+    """Whether a forward of this task takes seconds. False for an unknown task."""
+    return task in MODULES and bool(getattr(task_module(task), "LONG_RUNNING", False))
