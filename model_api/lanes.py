@@ -148,7 +148,9 @@ class ProcessGroup:
         on_event: Callable[["ProcessGroup", Mapping[str, Any]], None],
         on_lane: Callable[[], None],
         name: str,
+        long_running: bool = False,
     ) -> None:
+        self.long_running = long_running
         self._control = control
         self._on_event = on_event
         self._on_lane = on_lane
