@@ -138,7 +138,7 @@ def test_the_table_shows_refs_instances_and_refusals(
     assert lines[0].split() == ["MODEL", "VERSION", "DIGEST", "REFS", "INSTANCE", "STATE", "SINCE"]
     assert lines[1].split()[:2] == ["loose", "-"]
     assert lines[2].split() == ["mini", "2", refs.named()["2"][:12], "stable", "-", "-", "-"]
-    assert lines[3].split() == ["mini", "1", refs.previous.digest[:12], "previous", "i-123", "ready", "noon"]
+    assert lines[3].split() == ["mini", "1", refs.previous.digest[:12], "previous", "i-123", "serving", "noon"]
     assert any("loose: unchanged for 0 of 60 s" in line for line in lines)
     assert any("mini@2: refused by i-123: no room: 5 GB needed" in line for line in lines)
 
