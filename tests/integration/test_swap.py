@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from model_api.repository import Ref
 from tests.rigs.author import Author
 from tests.rigs.models import BertSize, tiny_model
 from tests.rigs.polling import wait_until
@@ -47,9 +47,11 @@ def reference_vector(folder: Path, text: str) -> list[float]:
     import torch
     from tokenizers import Tokenizer
     from transformers import BertModel
+    from transformers.utils import logging
 
     torch.set_num_threads(1)
-    model: Any = BertModel.from_pretrained(folder)
+    logging.disable_progress_bar()
+    model = BertModel.from_pretrained(folder)
     model.eval()
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
     with torch.no_grad():
@@ -80,7 +82,7 @@ def test_twenty_changes_under_load(tmp_path: Path) -> None:
     first = publish(0)
     with server(tmp_path / "instance", MODEL_API_EFS_ROOT=author.layout.root) as api:
         api.wait_until_ready()
-        with traffic(api, "m", callers=4, pause_s=0.005) as warm_up:
+        with traffic(api, "m", callers=3, pause_s=0.02) as warm_up:
             warm_up.wait_for(200)
         one_model_bytes = settled_memory_bytes(api)
         changes = [Change(first, 0.0, 0.0)]
@@ -92,7 +94,7 @@ def test_twenty_changes_under_load(tmp_path: Path) -> None:
                 api.wait_for_model("m", digest=digest, state="serving")
             changes.append(Change(digest, begun_at, time.monotonic() if wait else math.inf))
 
-        with traffic(api, "m", callers=4, pause_s=0.005) as callers:
+        with traffic(api, "m", callers=3, pause_s=0.02) as callers:
             for number in range(1, VERSIONS + 1):
                 # Some changes come before the one before them has arrived.
                 change(partial(publish, number), wait=number % 5 != 0)
@@ -104,9 +106,8 @@ def test_twenty_changes_under_load(tmp_path: Path) -> None:
             callers.wait_for(100)
             settled_bytes = settled_memory_bytes(api)
             callers.wait_for(100)
-        print(
-            f"\n{len(changes) - 1} changes; {latency_report(callers.told)}; {len({one.digest for one in callers.told})} digests answered"
-        )
+        n_digests = len({one.digest for one in callers.told})
+        print(f"\n{len(changes) - 1} changes; {latency_report(callers.told)}; {n_digests} digests answered")
         print(f"memory {one_model_bytes / 1e6:.0f} MB with one model, {settled_bytes / 1e6:.0f} MB after the changes")
     assert callers.failures() == []
     assert [one for one in callers.told if not was_serving(one, changes)] == []
@@ -127,7 +128,12 @@ def test_two_instances_converge_on_each_change(tmp_path: Path) -> None:
         a.wait_until_ready()
         b.wait_until_ready()
         second = author.publish(tiny_model(tmp_path / "model-2", 2), "m")
-        for change in (lambda: second, lambda: author.rollback("m"), lambda: author.promote("m", "2")):
+        changes: list[Callable[[], Ref]] = [
+            lambda: second,
+            lambda: author.rollback("m"),
+            lambda: author.promote("m", "2"),
+        ]
+        for change in changes:
             ref = change()
             told = []
             for instance in (a, b):
