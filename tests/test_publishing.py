@@ -13,12 +13,13 @@ import pytest
 
 from model_api.errors import RefsConflict, Refused, RepositoryUnavailable
 from model_api.manifest import Manifest
-from model_api.model_folder import check_files, infer_task, list_files
+from model_api.model_folder import TASKS, check_files, infer_task, list_files
 from model_api.publishing import draft, publish
 from model_api.refs import Refs
 from model_api.repository import Layout
 from model_api.staging import Upload
 from model_api.store_changes import change_refs, init, promote, read_refs, retire, rollback, seal
+from model_api.tasks import MODULES
 from tests.model_folders import make_folder, safetensors_bytes, shard
 from tests.stores import new_store, published, quiet, tree
 
@@ -378,6 +379,10 @@ def test_seal_is_for_plain_folders(layout: Layout, tmp_path: Path) -> None:
     seal(layout, "loose")
     check = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=layout.model("loose"), check=False)
     assert check.returncode == 0
+
+
+def test_authors_know_every_task_that_is_served() -> None:
+    assert set(MODULES) <= TASKS
 
 
 def test_an_unknown_task_is_refused(layout: Layout, tmp_path: Path) -> None:
