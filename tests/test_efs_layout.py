@@ -75,8 +75,9 @@ def test_the_readme_names_commands_and_options_that_exist() -> None:
     text = (LAYOUT_FOLDER / "README.md").read_text()
     commands = set(re.findall(r"scripts/([a-z]+)", text))
     assert commands == {"publish", "promote", "rollback", "retire", "models"}
-    help_text = subprocess.run(
-        [LAYOUT_FOLDER.parent / "scripts" / "publish", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    scripts = [LAYOUT_FOLDER.parent / "scripts" / command for command in commands]
+    help_text = "".join(
+        subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout for script in scripts
+    )
     for option in set(re.findall(r"(?<![\w-])--(?!inplace|preallocate)[a-z-]+", text)):
         assert option in help_text

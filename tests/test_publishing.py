@@ -205,6 +205,7 @@ def _pickled_safetensors(folder: Path) -> None:
         ("a/b.pkl", lambda f: ((f / "a").mkdir(), (f / "a/b.pkl").write_bytes(b"x"))),
         ("tf_model.h5", lambda f: (f / "tf_model.h5").write_bytes(b"x")),
         ("flax_model.msgpack", lambda f: (f / "flax_model.msgpack").write_bytes(b"x")),
+        (r"'line\nbreak.json'", lambda f: (f / "line\nbreak.json").write_text("{}")),
         ("modeling.py", lambda f: (f / "modeling.py").write_bytes(b"x")),
     ],
 )
@@ -273,6 +274,8 @@ def test_a_snapshot_in_the_hugging_face_cache_is_published_with_its_links_resolv
     outcome = published(layout, repo / "snapshots" / "abc")
     assert outcome.ref.digest == draft(plain, "mini", quiet).manifest.digest
     assert not any(file.is_symlink() for file in layout.version("mini", "1").rglob("*"))
+    with pytest.raises(Refused, match=r"give one of its snapshots: .*snapshots/abc"):
+        published(layout, repo)
 
 
 def test_another_uid_can_read_whatever_the_umask(layout: Layout, tmp_path: Path) -> None:
