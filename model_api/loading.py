@@ -43,7 +43,7 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = Manifest.from_json(spec["manifest"])
     report("copying", total_bytes=manifest.size_bytes)
-    folder = LocalStore(Path(spec["local_store"])).fetch(
+    folder = LocalStore(Path(spec["local_store"]), spec["store_budget_bytes"]).fetch(
         manifest,
         Path(spec["source"]),
         _progress(report),

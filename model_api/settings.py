@@ -89,6 +89,14 @@ class Settings:
         "This instance's verified copies of the weights. A local disk, never the shared file system.",
         shown="./.local_store",
     )
+    store_budget_bytes: int | None = _setting(
+        "MODEL_API_STORE_BUDGET_BYTES",
+        None,
+        _number(int, 1, 2**50),
+        "Most bytes of all copies in the local store; the least recently used make room, never what is loaded or"
+        " `previous`. Unset: what the disk has, less 256 MiB.",
+        shown="unset",
+    )
     models: tuple[str, ...] | None = _setting(
         "MODEL_API_MODELS",
         None,
