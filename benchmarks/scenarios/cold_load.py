@@ -117,5 +117,5 @@ def targets(results: Results) -> Iterator[Outcome]:
     for mb_per_s in RATES_MB_PER_S:
         found = _figures(results, mb_per_s)
         ideal_s = None if found["megabytes"] is None else found["megabytes"] / mb_per_s
-        text = f"cold load at {mb_per_s} MB/s and 3 ms per operation, first byte to ready: at most {LIMIT:g} x bytes ÷ rate"
+        text = f"cold load at {mb_per_s} MB/s, 3 ms per operation, to ready: at most {LIMIT:g} times bytes ÷ rate"
         yield at_most(text, ratio(found["load_s"], ideal_s), LIMIT, "x")

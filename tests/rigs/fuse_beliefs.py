@@ -44,7 +44,7 @@ class Beliefs:
         """From now on answers about paths like `pattern` are believed for `for_s` seconds; what was, is forgotten."""
         with self._lock:
             self._for_s, self._pattern = for_s, pattern
-            self.forget_all()
+            self.forget_tree("/")
 
     def real(self, path: str) -> str:
         """Where `path` lies at present."""
@@ -93,9 +93,11 @@ class Beliefs:
             if name is not None and name.handle is not None:
                 os.close(name.handle)
 
-    def forget_all(self) -> None:
+    def forget_tree(self, root: str) -> None:
+        """`root` and everything below it."""
         with self._lock:
-            for path in list(self._names):
+            below = root.rstrip("/") + "/"
+            for path in [path for path in self._names if path == root or path.startswith(below)]:
                 self.forget(path)
 
     def _name(self, path: str) -> _Name | None:

@@ -130,7 +130,8 @@ class EfsLike(mfusepy.Operations):  # type: ignore[misc]
         return self._change("link", target, lambda real: os.link(self._beliefs.real(source), real))
 
     def rename(self, old: str, new: str) -> int:
-        self._beliefs.forget_all()  # everything below a renamed folder has another name now
+        self._beliefs.forget_tree(old)
+        self._beliefs.forget_tree(new)
         return self._change("rename", old, lambda real: os.rename(real, self._beliefs.real(new)))
 
     def _change(self, operation: str, path: str, change: Callable[[str], object]) -> int:
