@@ -1,5 +1,6 @@
 """Bringing one version up, in its leader process: fetch, verify, load, warm, check, probe. Model side only."""
 
+import contextlib
 import gc
 import math
 import os
@@ -53,18 +54,22 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     report("loading", folder=str(folder))
     module = task_module(manifest.task)
     precision = str(manifest.options.get("precision", spec["precision"]))
-    with _Reference(module, folder, manifest) as reference:
+    compares = getattr(module, "COMPARES_TO_FLOAT32", True)
+    with _Reference(module, folder, manifest) if compares else contextlib.nullcontext() as reference:
         model = module.load_model(folder, manifest, precision)
         report("warming")
+        model.warm()
         web = module.open_web(folder, manifest, _PROBE_LIMITS)
         outputs = warm(model, web, module.WARM_INPUTS)
-        if model.precision == "bfloat16":
+        if reference is not None and model.precision == "bfloat16":
             report("checking")
             compare_to_float32(outputs, reference.outputs())
     if manifest.probes:
         report("probing", probes=len(manifest.probes))
         for number, probe in enumerate(manifest.probes):
             run_probe(model, web, probe, number)
+    if before_lanes := getattr(model, "before_lanes", None):
+        before_lanes()
     # What is here now stays; the lanes share it, and a collection in one of them must not touch (and copy) its pages.
     gc.collect()
     gc.freeze()

@@ -27,7 +27,7 @@ from model_api.polling import Poller
 from model_api.reporting import StatusReporter
 from model_api.repository import Published, Repository
 from model_api.settings import Settings
-from model_api.tasks import Limits, task_module
+from model_api.tasks import Limits, is_long_running, task_module
 from model_api.versions import Routes, Version
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Manager:
             "local_store": str(self._settings.local_store),
             "store_budget_bytes": self._settings.store_budget_bytes,
             "precision": self._settings.precision,
-            "lanes": self._settings.lanes,
+            "lanes": 1 if is_long_running(version.manifest.task) else self._settings.lanes,
         }
         try:
             control = self._fork_server.spawn(spec)
@@ -191,6 +191,7 @@ class Manager:
             on_event=lambda group, event: self._events.put(lambda: self._on_group_event(group, event)),
             on_lane=self._batcher.lanes_changed,
             name=f"{version.name}@{version.manifest.version}",
+            long_running=is_long_running(version.manifest.task),
         )
         self._by_group[version.group] = version
 

@@ -53,6 +53,9 @@ class ReferenceEncoder:
             raise Refused("model.safetensors", f"tensor {missing[0]!r} is missing")
         return cls(model.eval(), precision)
 
+    def warm(self) -> None:
+        """Nothing to prepare: transformers has no state that fills up with use."""
+
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
         """As Encoder.hidden_states."""
         for sequence in sequences:

@@ -14,6 +14,8 @@ from typing import Any
 
 from model_api.errors import SettingsError
 
+CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+
 
 def _text(value: str) -> str:
     return value.strip()
@@ -51,6 +53,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def _cache(value: str) -> str:
+    if value not in ("off", "memory") and not value.startswith(CACHE_URL_SCHEMES):
+        raise ValueError(f"must be off, memory, or a URL that begins with {', '.join(CACHE_URL_SCHEMES)}")
+    return value
 
 
 def _setting(env: str, default: Any, parse: Callable[[str], Any], doc: str, *, shown: str | None = None) -> Any:
@@ -164,6 +172,30 @@ class Settings:
         512,
         _number(int, 1, 1_000_000),
         "Tokens of one micro-batch; a single longer input still runs, alone.",
+    )
+    cache: str = _setting(
+        "MODEL_API_CACHE",
+        "memory",
+        _cache,
+        "Where answers are cached: `memory`, `off`, or the URL of a Redis or Valkey that all instances share.",
+    )
+    cache_bytes: int = _setting(
+        "MODEL_API_CACHE_BYTES",
+        64 * 2**20,
+        _number(int, 0, 2**40),
+        "Bound of the memory cache; the least recently used answers go first. A Redis bounds itself (`maxmemory`).",
+    )
+    cache_ttl_s: float = _setting(
+        "MODEL_API_CACHE_TTL_S",
+        3600.0,
+        _number(float, 0.001, 30 * 86400),
+        "Seconds for which an answer is kept.",
+    )
+    cache_timeout_s: float = _setting(
+        "MODEL_API_CACHE_TIMEOUT_S",
+        0.05,
+        _number(float, 0.001, 10),
+        "What a request waits for a remote cache at most. After a failure nobody waits for five seconds.",
     )
     drain_delay_s: float = _setting(
         "MODEL_API_DRAIN_DELAY_S",

@@ -25,6 +25,9 @@ class Broken:
 
     precision = "float32"
 
+    def warm(self) -> None:
+        """Nothing to do."""
+
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         return [np.full(4, np.nan, dtype=np.float32) for _ in arrays]
 
