@@ -184,7 +184,7 @@ def test_it_follows_without_being_able_to_write_its_status(world: World, error: 
     world.publish(1)
     (world.efs.backing / "status").mkdir(exist_ok=True)
     if error == "hang":
-        world.efs.hang("/status*")
+        world.efs.hang("/status/*", "create")
     else:
         for operation in ("create", "mkdir", "write", "rename", "unlink", "chmod", "truncate", "link", "symlink"):
             world.efs.fail(error, "*", operation)
@@ -192,6 +192,7 @@ def test_it_follows_without_being_able_to_write_its_status(world: World, error: 
         version = world.publish(2)
         api.wait_for_model("m", version=version, state="serving")
         assert api.get("/mount_check").status == 200
+        assert error != "hang" or world.efs.counts()["hanging"] == 1
         callers.wait_for(20)
     assert callers.failures() == []
 
