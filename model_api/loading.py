@@ -154,7 +154,7 @@ class _Reference:
         )
 
     def __enter__(self) -> "_Reference":
-        from model_api.model_process import fork_child
+        from model_api.forking import fork_child
 
         self._ours, theirs = socket.socketpair()
         with theirs:
