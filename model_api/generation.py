@@ -1,7 +1,8 @@
 """Generating token ids from token ids: by CTranslate2, or by transformers. Model side only.
 
-Greedy and beam search are deterministic. Beam search ends when as many sequences are complete as there are beams
-(transformers' early_stopping=True). A sampled row depends on its seed and its text alone.
+Greedy and beam search are deterministic. Beam search ends when as many sequences are complete as there are beams, and
+what a constraint forbids has no probability (transformers' early_stopping and renormalize_logits). A sampled row
+depends on its seed and its text alone.
 """
 
 import os
@@ -116,7 +117,7 @@ class TransformersGenerator:
             "no_repeat_ngram_size": search.no_repeat_ngram_size,
         }
         if search.num_beams > 1:
-            arguments |= {"length_penalty": search.length_penalty, "early_stopping": True}
+            arguments |= {"length_penalty": search.length_penalty, "early_stopping": True, "renormalize_logits": True}
         if search.seed is not None:
             arguments |= {"temperature": search.temperature, "top_k": 0, "top_p": 1.0}
         generated = []

@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 
 MODULES: Mapping[str, str] = {
     "embedding": "model_api.tasks.embedding",
+    "extractive-summarization": "model_api.tasks.extractive_summarization",
     "summarization": "model_api.tasks.summarization",
     "text-classification": "model_api.tasks.text_classification",
 }
