@@ -30,7 +30,7 @@ def converted_folder(folder: Path, weights: str) -> Path:
     """
     import ctranslate2
 
-    from model_api.model_process import fork_child
+    from model_api.forking import fork_child
 
     target = folder / ".converted" / f"ctranslate2-{ctranslate2.__version__}-{FORMAT}-{weights}"
     if target.is_dir():

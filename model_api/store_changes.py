@@ -123,6 +123,13 @@ def _same_content(layout: Layout, name: str, digest: str, refs: Refs) -> Ref | N
     return None
 
 
+def check_before_copy(layout: Layout, manifest: Manifest, version: str | None, canary_percent: float | None) -> None:
+    """Fail now rather than after hours of copying, where that can be known. Raises Refused. Under `locked`."""
+    free_version(layout, manifest.model, version)
+    if canary_percent is not None:
+        with_canary(read_refs(layout, manifest.model), Ref("new", manifest.digest), canary_percent)
+
+
 def free_version(layout: Layout, name: str, version: str | None) -> str:
     """`version` if it was never used, or the next number. Raises Refused if it was. Under `locked`."""
     refs = read_refs(layout, name)

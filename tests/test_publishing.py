@@ -112,6 +112,7 @@ def test_what_a_ref_names_cannot_be_retired(layout: Layout, tmp_path: Path, vers
 def test_canary_promote_and_rollback(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="nothing to be a canary beside"):
         published(layout, make_folder(tmp_path / "1", 1), canary_percent=5)
+    assert not layout.versions("mini").exists()
     published(layout, make_folder(tmp_path / "1", 1))
     published(layout, make_folder(tmp_path / "2", 2), canary_percent=5)
     refs = read_refs(layout, "mini")

@@ -73,6 +73,9 @@ class ModelSide(Protocol):
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """One output array per row, in order. Must not keep or change `arrays`."""
 
+    def warm(self) -> None:
+        """Called once, in the leader: do what the lanes will then share, so that none of them does it again."""
+
     @property
     def precision(self) -> str:
         """What it computes in: float32, bfloat16, int8."""
@@ -102,3 +105,9 @@ def task_module(task: str) -> TaskModule:
 def is_long_running(task: str) -> bool:
     """Whether a forward of this task takes seconds. False for an unknown task."""
     return task in MODULES and bool(getattr(task_module(task), "LONG_RUNNING", False))
+
+
+def repeatable(web: WebSide | None, parameters: Mapping[str, Any]) -> bool:
+    """Whether one answer may stand for another of the same request. Parameters aren't checked yet."""
+    ask = getattr(web, "repeatable", None)
+    return ask is None or bool(ask(parameters))

@@ -103,6 +103,9 @@ class EmbeddingModel:
         self._encoder = load_encoder(folder, precision)
         self.precision = self._encoder.precision
 
+    def warm(self) -> None:
+        self._encoder.warm()
+
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """`arrays`: token ids [n_tokens] -> float32 vectors [hidden_size]."""
         return list(self._encoder.pooled(arrays, self._pooling))

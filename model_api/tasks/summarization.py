@@ -158,7 +158,8 @@ class SummarizationModel:
 
     def _forward_in_child(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         from model_api import messages
-        from model_api.model_process import fork_child, run_lane
+        from model_api.forking import fork_child
+        from model_api.lane_process import run_lane
 
         if self._trial is None:
             ours, theirs = socket.socketpair()
