@@ -50,7 +50,7 @@ def main() -> None:
     import torch
 
     from model_api.loading import warm
-    from model_api.model_process import run_lane
+    from model_api.lane_process import run_lane
     from model_api.tasks import Limits
 
     torch.set_num_threads(1)

@@ -68,7 +68,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"min_new_tokens": 8},
     {"num_beams": 4},
     {"num_beams": 4, "length_penalty": 2.0, "min_new_tokens": 5},
-    {"num_beams": 3, "no_repeat_ngram_size": 2},
+    {"num_beams": 3, "no_repeat_ngram_size": 3},
 ]
 
 
@@ -182,12 +182,11 @@ def test_prefix_and_defaults_come_from_the_manifest(t5: Path) -> None:
 
 
 def test_what_ctranslate2_does_not_know_is_served_by_transformers(tmp_path: Path) -> None:
-    config = transformers.ProphetNetConfig(
-        vocab_size=150, hidden_size=16, encoder_ffn_dim=16, decoder_ffn_dim=16, num_encoder_layers=1,
-        num_decoder_layers=1, num_encoder_attention_heads=2, num_decoder_attention_heads=2, ngram=2,
-        max_position_embeddings=64, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=1,
+    config = transformers.UMT5Config(
+        vocab_size=150, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
+        pad_token_id=1, eos_token_id=2, decoder_start_token_id=1,
     )  # fmt: skip
-    transformers.ProphetNetForConditionalGeneration(config).save_pretrained(tmp_path)
+    transformers.UMT5ForConditionalGeneration(config).save_pretrained(tmp_path)
     save_small_tokenizer(tmp_path, max_tokens=64, ends="t5")
     with InLane(tmp_path) as lane:
         assert lane.model.precision == "float32"
