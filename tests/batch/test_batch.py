@@ -65,8 +65,8 @@ def test_csv_keeps_its_columns_and_gets_two_more(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "out.csv") == [
         {
             "id": "0",
-            "text": 'with "quotes", and\na line end',
-            "prediction": 'WITH "QUOTES", AND\nA LINE END',
+            "text": 'with "quotes",\na line',
+            "prediction": 'WITH "QUOTES",\nA LINE',
             "error": "",
         },
         {"id": "1", "text": "bad", "prediction": "", "error": "text is bad"},

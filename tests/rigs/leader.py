@@ -49,8 +49,8 @@ class Leader:
 def main() -> None:
     import torch
 
-    from model_api.loading import warm
     from model_api.lane_process import run_lane
+    from model_api.loading import warm
     from model_api.tasks import Limits
 
     torch.set_num_threads(1)
