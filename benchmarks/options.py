@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """Durations in seconds. A mixed body at 32 connections takes seconds each, so that it is loaded for longer."""
+    """Durations in seconds.
+
+    Mixed bodies at 32 connections take seconds each, and what isn't complete at the end of a load counts for nothing:
+    the load lasts for several times that.
+    """
 
     rounds: int = 3
     warm_up_s: float = 3.0
     short_s: float = 6.0
     mixed_s: float = 12.0
-    mixed_crowded_s: float = 30.0
+    mixed_crowded_s: float = 45.0
     crowd_s: float = 20.0
     loop_s: float = 5.0
     connections: tuple[int, ...] = (1, 8, 32)

@@ -48,16 +48,18 @@ class Generator(Protocol):
 class CTranslate2Generator:
     """Make it after the last fork: CTranslate2 starts threads and doesn't survive a fork."""
 
-    def __init__(self, folder: Path, precision: str) -> None:
+    def __init__(self, folder: Path, precision: str, threads: int | None = None) -> None:
+        """`threads`: None for one per core."""
         self._folder = folder
         self.precision = precision
+        self._threads = threads or available_cores()
         self._translator = self._open()
 
     def _open(self) -> Any:
         import ctranslate2
 
         return ctranslate2.Translator(
-            str(self._folder), device="cpu", compute_type=self.precision, intra_threads=available_cores()
+            str(self._folder), device="cpu", compute_type=self.precision, intra_threads=self._threads
         )
 
     def generate(self, rows: Sequence[TokenIds], search: Search) -> list[TokenIds]:

@@ -45,6 +45,9 @@ def draft(
         raise Refused("", f"unknown task {task!r}; known: {', '.join(sorted(TASKS))}")
     if not folder.is_dir():
         raise Refused("", f"{folder} is not a folder; give the model's folder or a Hugging Face snapshot")
+    if (folder / "snapshots").is_dir() and (folder / "blobs").is_dir():
+        snapshots = sorted(str(path) for path in (folder / "snapshots").iterdir())
+        raise Refused("", f"{folder} is a Hugging Face cache; give one of its snapshots: {', '.join(snapshots)}")
     files = list_files(folder, exclude)
     tensors = check_files(files)
     task = task or infer_task(files)

@@ -67,6 +67,24 @@ def test_a_models_life(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFix
     assert manifest.options == {"max_batch_tokens": 256}
 
 
+def test_a_model_is_taken_out_of_service_and_back(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", make_folder(tmp_path / "1", 1), "--model", "mini")
+    repository = Repository(layout.root)
+    repository.observe(None)
+    assert run("retire", "mini", "--all") == 0
+    assert "taken out of service" in capsys.readouterr().out
+    refs = repository.observe(None)["mini"].refs
+    assert refs is not None
+    assert refs.stable is None
+    assert run("retire", "mini", "--all") == 0
+    assert run("promote", "mini", "1") == 0
+    refs = repository.observe(None)["mini"].refs
+    assert refs is not None
+    assert refs.stable is not None
+
+
 def test_init_and_publish_in_one_go(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a")
     assert run("publish", folder, "--model", "mini", "--root", tmp_path / "new") == 1
@@ -98,7 +116,7 @@ def test_a_failure_is_one_line_and_an_exit_code(
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["publish"], ["publish", "x"], ["publish", "--model", "m"], ["promote"], []])
+@pytest.mark.parametrize("arguments", [["publish"], ["publish", "x"], ["publish", "--model", "m"], ["retire", "m"], []])
 def test_wrong_arguments_are_exit_2(layout: Layout, arguments: Sequence[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
@@ -138,7 +156,7 @@ def test_the_table_shows_refs_instances_and_refusals(
     assert lines[0].split() == ["MODEL", "VERSION", "DIGEST", "REFS", "INSTANCE", "STATE", "SINCE"]
     assert lines[1].split()[:2] == ["loose", "-"]
     assert lines[2].split() == ["mini", "2", refs.named()["2"][:12], "stable", "-", "-", "-"]
-    assert lines[3].split() == ["mini", "1", refs.previous.digest[:12], "previous", "i-123", "ready", "noon"]
+    assert lines[3].split() == ["mini", "1", refs.previous.digest[:12], "previous", "i-123", "serving", "noon"]
     assert any("loose: unchanged for 0 of 60 s" in line for line in lines)
     assert any("mini@2: refused by i-123: no room: 5 GB needed" in line for line in lines)
 

@@ -22,10 +22,19 @@ LAYERS = (
     {"tokenization", "encoder", "attention", "reference_encoder"},
 )
 FLASK_ONLY_IN = {"app", "routes", "problems"}
-TORCH_ONLY_IN = {"loading", "attention", "encoder", "reference_encoder", "linear", "pooling", "weights", "tasks"} | {
+TORCH_ONLY_IN = {
+    "attention",
     "classification_head",
+    "conversion",
+    "encoder",
     "generation",
+    "linear",
+    "loading",
+    "pooling",
+    "reference_encoder",
+    "tasks",
     "training",
+    "weights",
 }
 
 

@@ -66,9 +66,10 @@ def test_a_refusal_is_told_once_everyone_has_decided(watch: Watch) -> None:
 
 def test_a_canary_is_looked_for_beside_stable() -> None:
     watch = Watch("mini", REF, canary=True, live_s=10)
-    both = {**OLD, "canary": {"version": "2", "digest": "d" * 64, "percent": 5}}
-    watch.look(statuses(a=(1, OLD)), 0)
-    assert watch.look(statuses(a=(2, OLD)), 1)[0] is None
+    loading = {**OLD, "versions": [{"version": "2", "digest": "d" * 64, "state": "loading"}]}
+    both = {**OLD, "versions": [{"version": "2", "digest": "d" * 64, "state": "ready"}]}
+    watch.look(statuses(a=(1, loading)), 0)
+    assert watch.look(statuses(a=(2, loading)), 1)[0] is None
     assert watch.look(statuses(a=(3, both)), 2)[0] is Verdict.CONVERGED
 
 

@@ -42,7 +42,8 @@ def table_of(results: Results) -> str:
             case = f"{kind.name}/{asked}"
             by_request = results.median("in-process", "ceiling", case, "by_request_req_per_s")
             pooled = results.median("in-process", "ceiling", case, "pooled_req_per_s")
-            served = results.rate(name, kind.name, results.most_connections())
+            rates = [results.rate(name, kind.name, connections) for connections in results.options["connections"]]
+            served = max((rate for rate in rates if rate is not None), default=None)
             figures = [show(figure) for figure in (peak, limit, by_request, pooled, served)]
             rows.append([f"{kind.name}, {precision}", *figures, show_percent(ratio(served, by_request))])
     head = ["", "GFLOP/s", "bound", "encoder, by request", "encoder, texts pooled", "served", "served ÷ by request"]

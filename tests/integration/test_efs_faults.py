@@ -115,6 +115,10 @@ def test_loaded_models_answer_through_a_fault_and_it_recovers(running: tuple[Wor
         assert metric(api, "model_api_mount_up") == 0
         assert metric(api, "model_api_mount_age_seconds") > 0
         assert has_logged(api, "the repository is unavailable")
+        for path in ("/", "/docs", "/healthz", "/metrics", "/models", "/models/m", "/mount_check", "/readyz"):
+            asked_at = time.monotonic()
+            assert api.get(path).status == (503 if path == "/mount_check" else 200)
+            assert time.monotonic() - asked_at < 1
         callers.wait_for(200)
         ended_at = time.monotonic()
         fault.end(world.efs)
@@ -161,6 +165,24 @@ def test_with_nothing_stored_and_efs_away_it_lives_unready_until_efs_is_there(wo
         FAULTS[kind].end(world.efs)
         api.wait_until_ready()
         assert api.post("/predict", {"model": "m", "inputs": "the cat"}).status == 200
+
+
+@pytest.mark.parametrize("error", ["EROFS", "EACCES", "hang"])
+def test_it_follows_without_being_able_to_write_its_status(world: World, error: str) -> None:
+    """Instances mount the models read-only, and the status folder may be away on its own."""
+    world.publish(1)
+    (world.efs.backing / "status").mkdir(exist_ok=True)
+    if error == "hang":
+        world.efs.hang("/status*")
+    else:
+        for operation in ("create", "mkdir", "write", "rename", "unlink", "chmod", "truncate", "link", "symlink"):
+            world.efs.fail(error, "*", operation)
+    with server(world.folder / "instance", **world.settings()) as api, traffic_of(api) as callers:
+        version = world.publish(2)
+        api.wait_for_model("m", version=version, state="serving")
+        assert api.get("/mount_check").status == 200
+        callers.wait_for(20)
+    assert callers.failures() == []
 
 
 def test_it_stops_in_order_while_efs_hangs(world: World) -> None:

@@ -180,9 +180,8 @@ def test_a_plain_copy_overwritten_in_place_is_taken_only_when_sealed(site: Site)
         instance.wait_for_model("plain", state="serving")
         told.append(instance.post("/predict", {"model": "plain", "inputs": "the cat"}).json())
     assert told[0] == told[1]
-    author(
-        f"dd if={second}/model.safetensors of={target}/model.safetensors bs={size_bytes // 2} count=1 conv=notrunc,fsync"
-    )
+    half = f"bs={size_bytes // 2} count=1 conv=notrunc,fsync"
+    author(f"dd if={second}/model.safetensors of={target}/model.safetensors {half}")
     for instance in site.instances:
         wait_until(lambda i=instance: i.get("/models/plain").json()["refused"], within_s=30)  # type: ignore[misc]
         assert "seal" in instance.get("/models/plain").json()["refused"][0]["reason"]
