@@ -67,6 +67,8 @@ def save_small_t5(folder: Path, *, gated: bool = False, seed: int = 2) -> Any:
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(noise * (0.5 if parameter.ndim == 2 else 0.2) + ("layer_norm" in name))
+        # A trained model never generates its start token, which transformers counts as the first of an n-gram.
+        model.lm_head.weight[1] = 0
     model.save_pretrained(folder)
     return model.eval()
 

@@ -182,11 +182,11 @@ def test_prefix_and_defaults_come_from_the_manifest(t5: Path) -> None:
 
 
 def test_what_ctranslate2_does_not_know_is_served_by_transformers(tmp_path: Path) -> None:
-    config = transformers.UMT5Config(
-        vocab_size=150, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
+    config = transformers.LongT5Config(
+        vocab_size=150, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, local_radius=8,
         pad_token_id=1, eos_token_id=2, decoder_start_token_id=1,
     )  # fmt: skip
-    transformers.UMT5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    transformers.LongT5ForConditionalGeneration(config).save_pretrained(tmp_path)
     save_small_tokenizer(tmp_path, max_tokens=64, ends="t5")
     with InLane(tmp_path) as lane:
         assert lane.model.precision == "float32"
