@@ -6,6 +6,8 @@ from flask_openapi3 import Info, OpenAPI
 
 from model_api import problems
 from model_api.batching import Batcher
+from model_api.cache import Cache
+from model_api.cache_stores import open_store
 from model_api.calls import ModelService
 from model_api.manager import Manager
 from model_api.metrics import Metrics
@@ -36,7 +38,20 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     metrics.queue_entries.set_function(batcher.queue_entries)
     manager = Manager(settings, batcher, metrics)
     manager.start()
-    return build_app(Service(settings, manager, batcher), settings, metrics)
+    return build_app(Service(settings, manager, batcher, open_cache(settings, metrics)), settings, metrics)
+
+
+def open_cache(settings: Settings, metrics: Metrics) -> Cache | None:
+    """The result cache that the settings ask for; None where it is off. Connects to nothing yet."""
+    if settings.cache == "off":
+        return None
+    store = open_store(
+        settings.cache,
+        max_bytes=settings.cache_bytes,
+        deadline_s=settings.cache_timeout_s,
+        count=metrics.count_cache,
+    )
+    return Cache(store, settings.cache_ttl_s, metrics.count_cache)
 
 
 def build_app(service: ModelService, settings: Settings, metrics: Metrics | None = None) -> OpenAPI:

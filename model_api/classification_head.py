@@ -26,6 +26,7 @@ Scores = npt.NDArray[np.float32]  # [texts, labels]
 class Classifier(Protocol):
     precision: str
 
+    def warm(self) -> None: ...
     def scores(self, sequences: Sequence[TokenIds]) -> Scores: ...
 
 
@@ -77,6 +78,10 @@ class HeadedEncoder:
         self._between = names.between
         self._activation = _ACTIVATIONS[activation]
 
+    def warm(self) -> None:
+        """As Encoder.warm. The head's two layers compile in no time."""
+        self._encoder.warm()
+
     def scores(self, sequences: Sequence[TokenIds]) -> Scores:
         """float32 [sequences, labels]."""
         states = torch.from_numpy(self._encoder.pooled(sequences, "cls"))
@@ -110,6 +115,9 @@ class _TransformersClassifier:
         self._model: Any = model.eval()
         self._activation = _ACTIVATIONS[activation]
         self.precision = precision
+
+    def warm(self) -> None:
+        """Nothing to prepare: transformers has no state that fills up with use."""
 
     def scores(self, sequences: Sequence[TokenIds]) -> Scores:
         """float32 [sequences, labels]."""

@@ -61,9 +61,22 @@ _UNKNOWN_ARCHITECTURE = 3
 def _convert(folder: Path, target: Path, weights: str) -> None:
     """In the child. Tokens are renamed to their ids, which is what lanes get and give: names may occur twice."""
     from ctranslate2.converters import TransformersConverter
+    from ctranslate2.specs.model_spec import OPTIONAL
+    from transformers import AutoConfig
+
+    class Converter(TransformersConverter):  # type: ignore[misc]
+        """CTranslate2 4.8.5 reads T5's output scaling from `tie_word_embeddings`, which transformers 5 sets for every
+        T5; wrongly scaled logits leave greedy search as it was, and spoil beams and samples."""
+
+        def _load(self) -> Any:
+            spec = super()._load()
+            config = AutoConfig.from_pretrained(folder)
+            if hasattr(config, "scale_decoder_outputs"):
+                spec.decoder.scale_outputs = config.d_model**-0.5 if config.scale_decoder_outputs else OPTIONAL
+            return spec
 
     try:
-        TransformersConverter(str(folder)).convert(str(target), quantization=weights)
+        Converter(str(folder)).convert(str(target), quantization=weights)
     except ValueError as error:
         traceback.print_exc(file=sys.stderr)
         os._exit(_UNKNOWN_ARCHITECTURE if "No conversion is registered" in str(error) else 1)

@@ -4,6 +4,7 @@ ModelApiError
 ├── RequestError                 the caller can mend it
 │   ├── MalformedRequest         the body is not a JSON object
 │   ├── InvalidInput             the body is JSON, but a value of it can't be served; names the place
+│   ├── OperatorOnly             an operator's key is wanted, and this isn't it
 │   ├── UnknownModel             no such model is published
 │   └── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
 ├── ServingError                 the caller did nothing wrong
@@ -12,6 +13,7 @@ ModelApiError
 │   ├── ModelNotReady            published, but nothing of it is loaded (yet, or any more)
 │   ├── LaneFailed               the model process died under the request, twice
 │   ├── ForwardFailed            the model raised on this very input
+│   ├── CacheDown                the result cache can't be reached, and the request was about nothing else
 │   └── CallerLeft               the client closed its connection; nobody reads the answer
 ├── RepositoryError              what is on the shared file system, or in the local store
 │   ├── RepositoryUnavailable    not mounted, hanging or failing: says nothing about what is published
@@ -46,6 +48,10 @@ class InvalidInput(RequestError):
     def __init__(self, message: str, pointer: str = "") -> None:
         super().__init__(message)
         self.pointer = pointer
+
+
+class OperatorOnly(RequestError):
+    """An operator's key is wanted, and this isn't it."""
 
 
 class UnknownModel(RequestError):
@@ -91,6 +97,10 @@ class LaneFailed(ServingError):
 
 class ForwardFailed(ServingError):
     """The model raised on this very input. The message never holds the exception's text: it may quote data."""
+
+
+class CacheDown(ServingError):
+    """The result cache can't be reached, and the request was about nothing else."""
 
 
 class CallerLeft(ServingError):

@@ -1,7 +1,8 @@
 """Generating token ids from token ids: by CTranslate2, or by transformers. Model side only.
 
-Greedy and beam search are deterministic. Beam search ends when as many sequences are complete as there are beams
-(transformers' early_stopping=True). A sampled row depends on its seed and its text alone.
+Greedy and beam search are deterministic. Beam search ends when as many sequences are complete as there are beams, and
+what a constraint forbids has no probability (transformers' early_stopping and renormalize_logits). A sampled row
+depends on its seed and its text alone.
 """
 
 import os
@@ -47,16 +48,18 @@ class Generator(Protocol):
 class CTranslate2Generator:
     """Make it after the last fork: CTranslate2 starts threads and doesn't survive a fork."""
 
-    def __init__(self, folder: Path, precision: str) -> None:
+    def __init__(self, folder: Path, precision: str, threads: int | None = None) -> None:
+        """`threads`: None for one per core."""
         self._folder = folder
         self.precision = precision
+        self._threads = threads or available_cores()
         self._translator = self._open()
 
     def _open(self) -> Any:
         import ctranslate2
 
         return ctranslate2.Translator(
-            str(self._folder), device="cpu", compute_type=self.precision, intra_threads=available_cores()
+            str(self._folder), device="cpu", compute_type=self.precision, intra_threads=self._threads
         )
 
     def generate(self, rows: Sequence[TokenIds], search: Search) -> list[TokenIds]:
@@ -116,7 +119,7 @@ class TransformersGenerator:
             "no_repeat_ngram_size": search.no_repeat_ngram_size,
         }
         if search.num_beams > 1:
-            arguments |= {"length_penalty": search.length_penalty, "early_stopping": True}
+            arguments |= {"length_penalty": search.length_penalty, "early_stopping": True, "renormalize_logits": True}
         if search.seed is not None:
             arguments |= {"temperature": search.temperature, "top_k": 0, "top_p": 1.0}
         generated = []

@@ -79,6 +79,13 @@ class Metrics:
         self.lane_rows = Counter("model_api_lane_rows", "Rows in those micro-batches.", registry=registry)
         self.lane_tokens = Counter("model_api_lane_tokens", "Tokens in those micro-batches.", registry=registry)
         self.tokens = Counter("model_api_tokens", "Tokens of answered requests.", served, registry=registry)
+        self.cache_events = Counter(
+            "model_api_cache_events",
+            "What the result cache did: hit, miss, joined, bypass, eviction, expiry, garbage, too_large, store_error,"
+            " store_skipped.",
+            ["event"],
+            registry=registry,
+        )
         self.queue_entries = Gauge("model_api_queue_entries", "Requests waiting or running now.", registry=registry)
         self.mount_up = Gauge(
             "model_api_mount_up", "1 if the last look at the shared file system succeeded.", registry=registry
@@ -102,6 +109,10 @@ class Metrics:
         if child is None:
             child = self._by_request[key] = self.requests.labels(key[0], known, str(status))
         child.inc()
+
+    def count_cache(self, event: str) -> None:
+        """One event of the result cache, in cache.py's and cache_stores.py's words."""
+        self.cache_events.labels(event).inc()
 
     def observe_batch(self, rows: int, tokens: int) -> None:
         """One micro-batch that a lane ran; called on a runner thread."""

@@ -21,7 +21,7 @@ from model_api.safetensors_header import Incomplete, Tensor, read_tensors
 SUMS_NAME = "SHA256SUMS"
 DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME})
 # What this release can serve. tasks.MODULES holds a subset (a test sees to it); this copy spares authors numpy.
-TASKS = frozenset({"embedding", "text-classification", "summarization"})
+TASKS = frozenset({"embedding", "text-classification", "summarization", "extractive-summarization"})
 
 ACCEPTED = frozenset(
     {".safetensors", ".json", ".jsonl", ".txt", ".model", ".spm", ".bpe", ".vocab", ".jinja", ".yaml", ".yml", ".csv"}

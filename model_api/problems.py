@@ -37,6 +37,7 @@ class Row:
 ROWS: Mapping[type[Exception], Row] = {
     errors.MalformedRequest: Row(400, "malformed-request", "The body is not a JSON object"),
     errors.InvalidInput: Row(422, "invalid-input", "A value of the body can't be served"),
+    errors.OperatorOnly: Row(403, "operator-only", "An operator's key is wanted"),
     errors.UnknownModel: Row(404, "unknown-model", "No such model"),
     errors.VersionNotLoaded: Row(404, "version-not-loaded", "That version is not loaded here"),
     errors.QueueFull: Row(503, "queue-full", "Too much is waiting already", retry_after_s=1),
@@ -44,6 +45,7 @@ ROWS: Mapping[type[Exception], Row] = {
     errors.ModelNotReady: Row(503, "model-not-ready", "The model is not loaded", retry_after_s=5),
     errors.LaneFailed: Row(503, "lane-failed", "The model process died under the request", retry_after_s=1),
     errors.ForwardFailed: Row(500, "forward-failed", "The model failed on this input"),
+    errors.CacheDown: Row(503, "cache-down", "The result cache is out of reach", retry_after_s=5),
     errors.CallerLeft: Row(499, "caller-left", "Client Closed Request"),
     errors.RepositoryUnavailable: Row(
         503, "repository-unavailable", "The shared file system is out of reach", retry_after_s=5

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import orjson
+
 from model_api.errors import InvalidInput
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu")
@@ -34,6 +36,14 @@ def _libraries() -> tuple[Any, Any]:
     from sacrebleu.metrics.bleu import BLEU
 
     return RougeScorer(list(SCORES[:4]), tokenizer=_Words()), BLEU(effective_order=True)
+
+
+def text_of(prediction: Any) -> str | None:
+    """The text that a prediction is, or has under "text"; None if it is something else."""
+    if isinstance(prediction, orjson.Fragment):
+        prediction = orjson.loads(orjson.dumps(prediction))
+    found = prediction.get("text") if isinstance(prediction, Mapping) else prediction
+    return found if isinstance(found, str) else None
 
 
 def check_pair(target: str, prediction: str, pointer: str) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from model_api.batching import Batcher, Outputs
+from model_api.cache import Cache, Entry, cache_key
+from model_api.cache_stores import StoreDown
 from model_api.calls import Answer, CallContext, Mount, Readiness
-from model_api.errors import InvalidInput, ModelNotReady, UnknownModel
+from model_api.errors import CacheDown, InvalidInput, ModelNotReady, UnknownModel
 from model_api.manager import Manager
 from model_api.settings import Settings
-from model_api.tasks import Prepared
+from model_api.tasks import Prepared, repeatable
 from model_api.tasks.embedding import unit_length
 from model_api.versions import Version
 
@@ -19,18 +21,47 @@ from model_api.versions import Version
 class Service:
     """What the routes call, on many request threads at once."""
 
-    def __init__(self, settings: Settings, manager: Manager, batcher: Batcher) -> None:
+    def __init__(self, settings: Settings, manager: Manager, batcher: Batcher, cache: Cache | None = None) -> None:
         self._settings = settings
         self._manager = manager
         self._batcher = batcher
+        self._cache = cache
         self._draining = False
 
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
         """One prediction per input, in order. Raises RequestError or ServingError."""
         with self._manager.routes.use(model, context.canary_key) as version:
-            prepared, outputs = self._run(version, inputs, parameters, "/inputs", context)
-            assert version.web is not None
-            return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
+            if self._cache is None or version.precision is None or not repeatable(version.web, parameters):
+                return self._compute(version, inputs, parameters, context)
+            key = cache_key(
+                model=version.name,
+                digest=version.manifest.digest,
+                precision=version.precision,
+                task=version.manifest.task,
+                parameters=parameters,
+                inputs=inputs,
+            )
+            computed: list[Answer] = []  # by this very request
+
+            def compute() -> Entry:
+                answer = self._compute(version, inputs, parameters, context)
+                computed.append(answer)
+                return Entry.of(answer.predictions, answer.n_tokens, answer.truncated)
+
+            if context.no_cache:
+                entry, age_s = self._cache.refresh(key, compute), None
+            else:
+                entry, age_s = self._cache.fetch(key, compute, context.deadline)
+            if computed:
+                return replace(computed[0], predictions=entry.fragments)
+            return _cached_answer(version, entry, age_s)
+
+    def clear_cache(self, model: str | None) -> int:
+        """Forget the cached answers of `model`, or all; how many. Raises CacheDown."""
+        try:
+            return 0 if self._cache is None else self._cache.clear(model)
+        except StoreDown as error:
+            raise CacheDown(f"the cache can't be reached ({error})") from error
 
     def similarity(
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
@@ -81,6 +112,15 @@ class Service:
         self._draining = True
         self._batcher.stop()
         self._manager.stop()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _compute(
+        self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer:
+        prepared, outputs = self._run(version, inputs, parameters, "/inputs", context)
+        assert version.web is not None
+        return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
 
     def _run(
         self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
@@ -132,4 +172,21 @@ def _answer(version: Version, predictions: list[Any], prepared: Prepared, output
         queue_ms=outputs.queue_ms,
         forward_ms=outputs.forward_ms,
         batch_size=outputs.batch_size,
+    )
+
+
+def _cached_answer(version: Version, entry: Entry, age_s: float | None) -> Answer:
+    """An answer that another request computed: it names the version that this one asked, which has the same digest."""
+    return Answer(
+        model=version.name,
+        version=version.manifest.version,
+        digest=version.manifest.digest,
+        task=version.manifest.task,
+        predictions=entry.fragments,
+        n_tokens=entry.n_tokens,
+        truncated=entry.truncated,
+        queue_ms=0.0,
+        forward_ms=0.0,
+        batch_size=0,
+        age_s=None if age_s is None else int(age_s),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from model_api.errors import SettingsError
 
+_SECRET = ("MODEL_API_OPERATOR_KEY", "MODEL_API_CACHE")  # never quoted: a URL may hold a password
 CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 
 
@@ -53,6 +54,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def _operator_key(value: str) -> str:
+    if len(value) < 16 or not value.isascii() or any(c.isspace() for c in value):
+        raise ValueError("must have at least 16 ASCII characters and no space")
+    return value
 
 
 def _cache(value: str) -> str:
@@ -197,6 +204,13 @@ class Settings:
         _number(float, 0.001, 10),
         "What a request waits for a remote cache at most. After a failure nobody waits for five seconds.",
     )
+    operator_key: str | None = _setting(
+        "MODEL_API_OPERATOR_KEY",
+        None,
+        _operator_key,
+        "What operators send as `Authorization: Bearer KEY`, to `DELETE /cache`. Unset: nobody may.",
+        shown="unset",
+    )
     drain_delay_s: float = _setting(
         "MODEL_API_DRAIN_DELAY_S",
         0.0,
@@ -237,7 +251,8 @@ class Settings:
             try:
                 values[spec.name] = spec.metadata["parse"](raw)
             except ValueError as error:
-                bad.append(f"{env}={raw!r}: {error}")
+                shown = "..." if env in _SECRET else repr(raw)
+                bad.append(f"{env}={shown}: {error}")
         if bad:
             raise SettingsError("; ".join(bad))
         return cls(**values)

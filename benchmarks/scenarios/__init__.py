@@ -16,10 +16,21 @@ from types import ModuleType
 
 from benchmarks.options import Options
 from benchmarks.results import Outcome, Results
-from benchmarks.scenarios import agreement, bound, ceiling, cold_load, crowd, forward, load, memory, startup
+from benchmarks.scenarios import (
+    agreement,
+    bound,
+    ceiling,
+    cold_load,
+    crowd,
+    forward,
+    load,
+    memory,
+    startup,
+    summaries,
+)
 from benchmarks.servers import Server
 
-_MODULES = (startup, agreement, load, crowd, memory, bound, ceiling, forward, cold_load)
+_MODULES = (startup, agreement, load, crowd, memory, bound, ceiling, forward, cold_load, summaries)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from flask_openapi3 import OpenAPI
 
 def register_routes(app: OpenAPI) -> None:
     # Here and not above: problems.py, which the routes import, itself imports routes.requests.
-    from model_api.routes import health, models, pages, predictions, similarity
+    from model_api.routes import cache, health, models, pages, predictions, scoring, similarity
 
-    for module in (similarity, predictions, models, health):
+    for module in (similarity, predictions, scoring, models, cache, health):
         app.register_api(module.blueprint)
     pages.register(app)

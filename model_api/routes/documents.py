@@ -14,6 +14,7 @@ _HEADERS = {
 }
 _PROBLEMS = {
     400: "The body is not a JSON object.",
+    403: "An operator's key is wanted.",
     404: "No such model, or that version is not loaded here.",
     413: "The body is too large.",
     415: "The body is not sent as JSON.",

@@ -133,7 +133,7 @@ def _document(app: OpenAPI) -> bytes:
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
         for kind in kinds
-        if kind not in (BaseModel, schemas.Body, schemas.ModelPath)
+        if kind not in (BaseModel, schemas.Body, schemas.ModelPath, schemas.CacheQuery)
     ]
     _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     document["components"] = {"schemas": collected["$defs"]}

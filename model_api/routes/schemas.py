@@ -12,6 +12,7 @@ _PREDICT: dict[str, Any] = {"model": "minilm", "inputs": ["A first sentence.", "
 
 # Only described here: the task refuses an empty text itself, and with it what its tokenizer makes nothing of.
 Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+_SCORE: dict[str, Any] = {"targets": ["The bridge opens on Monday."], "predictions": ["The bridge opens Monday."]}
 
 
 class Body(BaseModel):
@@ -39,6 +40,43 @@ class PredictBody(Body):
     model: str = Field(description="`name`, `name@version` or `name@canary`")
     inputs: Any = Field(description="One input or a list of them.", json_schema_extra={"not": {"type": "null"}})
     parameters: dict[str, Any] = Field(default_factory=dict, description="Of the task; unknown ones are refused.")
+
+
+class ScoreBody(Body):
+    """Targets with the predictions to compare with them, or with a model and its inputs to predict first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SCORE]})
+
+    targets: Annotated[list[str], FailFast()]
+    predictions: list[str] | None = None
+    model: str | None = Field(None, description="One that predicts texts: `name`, `name@version` or `name@canary`")
+    inputs: list[Any] | None = Field(None, description="One per target.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Of the model's task.")
+
+
+class CacheQuery(BaseModel):
+    model: str | None = Field(None, description="A model's name; default: all models.")
+
+
+class Scores(BaseModel):
+    rouge1: float | None
+    rouge2: float | None
+    rougeL: float | None  # noqa: N815  the scores' own names
+    rougeLsum: float | None  # noqa: N815
+    bleu: float | None
+
+
+class ScoreAnswer(BaseModel):
+    scores: Scores = Field(description="Means over the items; null where there is none.")
+    items: list[Scores] = Field(description="One per pair, in order.")
+    model: str | None = Field(None, description="With version, digest and predictions if a model predicted.")
+    version: str | None = None
+    digest: str | None = None
+    predictions: list[Any] | None = None
+
+
+class CacheCleared(BaseModel):
+    removed: int
 
 
 class SimContext(BaseModel):

@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 
 MODULES: Mapping[str, str] = {
     "embedding": "model_api.tasks.embedding",
+    "extractive-summarization": "model_api.tasks.extractive_summarization",
     "summarization": "model_api.tasks.summarization",
     "text-classification": "model_api.tasks.text_classification",
 }
@@ -104,3 +105,9 @@ def task_module(task: str) -> TaskModule:
 def is_long_running(task: str) -> bool:
     """Whether a forward of this task takes seconds. False for an unknown task."""
     return task in MODULES and bool(getattr(task_module(task), "LONG_RUNNING", False))
+
+
+def repeatable(web: WebSide | None, parameters: Mapping[str, Any]) -> bool:
+    """Whether one answer may stand for another of the same request. Parameters aren't checked yet."""
+    ask = getattr(web, "repeatable", None)
+    return ask is None or bool(ask(parameters))

@@ -132,6 +132,9 @@ class SummarizationModel:
             self._generator = TransformersGenerator(folder)
             self.precision = self._generator.precision
 
+    def warm(self) -> None:
+        """Nothing that lanes could share: CTranslate2 begins after the fork."""
+
     def after_fork(self) -> None:
         """In a lane, once."""
         from model_api.generation import CTranslate2Generator, yield_the_processor

@@ -126,6 +126,9 @@ class ClassificationModel:
         self._classifier = load_classifier(folder, precision, len(labels), read_activation(folder, len(labels)))
         self.precision = self._classifier.precision
 
+    def warm(self) -> None:
+        self._classifier.warm()
+
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         return list(self._classifier.scores(arrays))
 

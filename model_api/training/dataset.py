@@ -51,7 +51,9 @@ def bag_of_words_accuracy(train: Sequence[Example], test: Sequence[Example]) -> 
     def log_probability(label: int, features: Sequence[str]) -> float:
         total = counts[label].total() + len(vocabulary)
         known = (f for f in features if f in vocabulary)
-        return math.log(n_examples[label] / len(train)) + sum(math.log((counts[label][f] + 1) / total) for f in known)
+        return math.log((n_examples[label] + 1) / (len(train) + len(LABELS))) + sum(
+            math.log((counts[label][f] + 1) / total) for f in known
+        )
 
     def predicted(text: str) -> int:
         features = _features(text)

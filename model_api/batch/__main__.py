@@ -1,0 +1,117 @@
+"""`python -m model_api.batch FILE --model M --column C`: a whole file through a model.
+
+Writes FILE with two more columns, `prediction` and `error`. A run that was stopped goes on where it was when started
+again in the same way. Exit codes: 0 done, 1 some rows have errors, 2 wrong arguments or file, 3 given up.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker
+from model_api.batch.run import Job, pause, run
+from model_api.batch.tables import BadTable
+
+START_TIMEOUT_S = 600.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .csv with a header, or .jsonl")
+    parser.add_argument("--model", required=True, metavar="M", help="name, name@version or name@canary")
+    parser.add_argument("--column", required=True, metavar="C", help="the column (or key) with the input")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: beside FILE, as NAME.predictions.EXT")
+    parser.add_argument("--url", help="a running server; default: start the model in this process")
+    parser.add_argument("--parameters", default="{}", metavar="JSON", help="of the model's task")
+    parser.add_argument("--rows-per-request", type=int, default=32, metavar="N", help="(32)")
+    parser.add_argument("--requests-at-once", type=int, default=4, metavar="N", help="(4)")
+    parsed = parser.parse_args(arguments)
+    try:
+        parameters = json.loads(parsed.parameters)
+        if not isinstance(parameters, dict) or min(parsed.rows_per_request, parsed.requests_at_once) < 1:
+            raise ValueError("parameters must be a JSON object, and the numbers positive")
+        source: Path = parsed.file
+        job = Job(
+            source,
+            parsed.out or source.with_name(f"{source.stem}.predictions{source.suffix}"),
+            parsed.column,
+            {"model": parsed.model, "parameters": parameters},
+            parsed.rows_per_request,
+            parsed.requests_at_once,
+        )
+        if job.target.resolve() == source.resolve():
+            raise ValueError("--out must not be FILE itself")
+        source.stat()
+        asker = _asker(parsed.url, parsed.model, parameters)
+    except (ValueError, OSError) as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return 2
+    except Hopeless as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return 3
+    bar = _Bar()
+    try:
+        done = run(job, asker, bar.show, pause)
+    except BadTable as error:
+        print(f"\npredict: {source}: {error}", file=sys.stderr)
+        return 2
+    except (Hopeless, OSError) as error:
+        print(f"\npredict: {error}; the same command goes on from here", file=sys.stderr)
+        return 3
+    finally:
+        asker.close()
+    print(f"\npredict: {done.rows} rows, {done.errors} with an error, in {job.target}", file=sys.stderr)
+    return 1 if done.errors else 0
+
+
+def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
+    """Raises Hopeless."""
+    if url is not None:
+        return ServerAsker(url, model, parameters)
+    from model_api.app import create_app
+    from model_api.settings import Settings
+
+    settings = replace(Settings.from_env(), models=(model.partition("@")[0],), cache="off")
+    service = create_app(settings).extensions["model_api"]
+    print(f"predict: loading {model} from {settings.efs_root}", file=sys.stderr)
+    give_up = time.monotonic() + START_TIMEOUT_S
+    while not service.readiness().ready:
+        if time.monotonic() > give_up:
+            service.stop()
+            raise Hopeless(f"{model} isn't ready after {START_TIMEOUT_S:.0f} s: {service.readiness().models}")
+        time.sleep(0.1)
+    return ServiceAsker(service, model, parameters)
+
+
+class _Bar:
+    """One line on stderr: share of the file, rows, rows per second, time left. Redrawn at most ten times a second."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._first_rows: int | None = None
+        self._first_share = 0.0
+        self._drawn = 0.0
+
+    def show(self, rows: int, n_bytes: int, total_bytes: int) -> None:
+        now, share = time.monotonic(), n_bytes / max(1, total_bytes)
+        if self._first_rows is None:
+            self._first_rows, self._first_share, self._began = rows, share, now
+        if now - self._drawn < 0.1 and share < 1:
+            return
+        self._drawn = now
+        elapsed = max(1e-3, now - self._began)
+        rate = (rows - self._first_rows) / elapsed
+        left_s = (1 - share) * elapsed / max(1e-9, share - self._first_share)
+        bar = "#" * int(share * 30)
+        left = f"{left_s:.0f} s left" if share < 1 and rate else ""
+        print(f"\r[{bar:30}] {share:4.0%} {rows} rows, {rate:.0f}/s {left:14}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

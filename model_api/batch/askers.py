@@ -1,0 +1,135 @@
+"""Who answers a batch of inputs: a running server, or a service in this process."""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import orjson
+
+from model_api.calls import CallContext, ModelService
+from model_api.errors import InvalidInput, ModelApiError, RequestError
+
+
+class RowRefused(Exception):
+    """One input can't be served; the others can."""
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class TryLater(Exception):
+    """Nothing was answered, for a reason that may pass."""
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+class Hopeless(Exception):
+    """No input of this file will be answered."""
+
+
+class Asker(Protocol):
+    """Any thread. Raises RowRefused, TryLater or Hopeless."""
+
+    def ask(self, inputs: Sequence[Any]) -> list[Any]: ...
+    def close(self) -> None: ...
+
+
+def index_of(pointer: str) -> int | None:
+    """The n of /inputs/n."""
+    parts = pointer.split("/")
+    return int(parts[2]) if len(parts) > 2 and parts[1] == "inputs" and parts[2].isdigit() else None
+
+
+class ServerAsker:
+    """POST /predict of a running server; one kept-alive connection per thread."""
+
+    def __init__(self, url: str, model: str, parameters: Mapping[str, Any], timeout_s: float = 120.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Hopeless(f"{url!r} is not an http(s) address")
+        self._parts, self._timeout_s = parts, timeout_s
+        self._head = {"model": model, "parameters": dict(parameters)}
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._opened: list[http.client.HTTPConnection] = []
+
+    def ask(self, inputs: Sequence[Any]) -> list[Any]:
+        body = json.dumps({**self._head, "inputs": list(inputs)}).encode()
+        try:
+            status, retry_after, content = self._post(body)
+        except (OSError, http.client.HTTPException) as error:
+            raise TryLater(f"no answer ({type(error).__name__})", 1.0) from error
+        try:
+            document = json.loads(content)
+            if status == 200:
+                return list(document["predictions"])
+            detail = str(document.get("detail", "")) or f"status {status}"
+            pointer = (document.get("errors") or [{"pointer": ""}])[0]["pointer"]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise TryLater(f"status {status}, and not this API's answer", 1.0) from error
+        if status == 422 and (index := index_of(pointer)) is not None:
+            raise RowRefused(index, detail)
+        if status == 500 and len(inputs) == 1:
+            raise RowRefused(0, detail)
+        if status in (429, 500, 502, 503, 504):
+            raise TryLater(detail, float(retry_after) if retry_after.isdigit() else 1.0)
+        raise Hopeless(detail)
+
+    def _post(self, body: bytes) -> tuple[int, str, bytes]:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+            connection = kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
+            self._local.connection = connection
+            with self._lock:
+                self._opened.append(connection)
+        path = self._parts.path.rstrip("/") + "/predict"
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.headers.get("Retry-After", ""), answer.read()
+        except BaseException:
+            connection.close()  # it opens again with the next request
+            raise
+
+    def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
+
+
+class ServiceAsker:
+    """A started service in this process."""
+
+    def __init__(
+        self, service: ModelService, model: str, parameters: Mapping[str, Any], timeout_s: float = 600.0
+    ) -> None:
+        self._service, self._model, self._parameters = service, model, parameters
+        self._timeout_s = timeout_s
+
+    def ask(self, inputs: Sequence[Any]) -> list[Any]:
+        context = CallContext(time.monotonic() + self._timeout_s, "batch", "batch", lambda: False, no_cache=True)
+        try:
+            found = self._service.predict(self._model, inputs, self._parameters, context)
+        except InvalidInput as error:
+            if (index := index_of(error.pointer)) is None:
+                raise Hopeless(str(error)) from error
+            raise RowRefused(index, str(error)) from error
+        except RequestError as error:
+            raise Hopeless(str(error)) from error
+        except ModelApiError as error:
+            if len(inputs) == 1:
+                raise RowRefused(0, str(error)) from error
+            raise TryLater(str(error), 0.1) from error
+        return list(orjson.loads(orjson.dumps(list(found.predictions), option=orjson.OPT_SERIALIZE_NUMPY)))
+
+    def close(self) -> None:
+        stop = getattr(self._service, "stop", None)
+        if stop:
+            stop()

@@ -1,0 +1,146 @@
+"""The run itself: chunks of rows in flight, results written in order, and a note of how far it got."""
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from model_api.batch.askers import Asker, Hopeless, RowRefused, TryLater
+from model_api.batch.tables import Row, open_reader, render_header, render_row
+
+MAX_TRIES = 8  # of a chunk that should be tried later; then its rows are tried alone
+Outcome = tuple[Any, str | None]  # prediction, or an error
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do. `identity` tells two jobs apart: a run goes on only with the job that began it."""
+
+    source: Path
+    target: Path
+    column: str
+    identity: Mapping[str, Any]
+    rows_per_request: int = 32
+    requests_at_once: int = 4
+
+
+@dataclass(frozen=True)
+class Done:
+    rows: int
+    errors: int
+
+
+@dataclass
+class _Note:
+    """How far a run got: so many rows are in the first `target_bytes` of the unfinished target."""
+
+    rows: int = 0
+    errors: int = 0
+    target_bytes: int = 0
+
+
+def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], sleep: Callable[[float], None]) -> Done:
+    """Do it, going on where an earlier run of the same job stopped; `target` appears when all is done.
+
+    `progress(rows, source_bytes_read, source_bytes)` after every chunk. Raises BadTable, Hopeless, OSError.
+    """
+    partial, note_path = (job.target.with_name(job.target.name + end) for end in (".part", ".part.json"))
+    identity = {**job.identity, "column": job.column, **_identity_of(job.source)}
+    note = _read_note(note_path, partial, identity)
+    total_bytes = job.source.stat().st_size
+    with job.source.open("rb") as source, partial.open("r+b" if note.rows else "wb") as target:
+        reader = open_reader(job.source, source, job.column)
+        target.truncate(note.target_bytes)
+        target.seek(note.target_bytes)
+        if not note.rows:
+            target.write(render_header(reader))
+        rows = islice(iter(reader), note.rows, None)
+        for chunk, outcomes in _answered(job, asker, rows, sleep):
+            for row, (prediction, error) in zip(chunk, outcomes, strict=True):
+                target.write(render_row(reader, row, prediction, error))
+                note.errors += error is not None
+            note.rows += len(chunk)
+            _write_note(note_path, note, target, identity)
+            progress(note.rows, reader.offset, total_bytes)
+        target.flush()
+        os.fsync(target.fileno())
+    partial.replace(job.target)
+    note_path.unlink(missing_ok=True)
+    return Done(note.rows, note.errors)
+
+
+def _answered(
+    job: Job, asker: Asker, rows: Iterator[Row], sleep: Callable[[float], None]
+) -> Iterator[tuple[list[Row], list[Outcome]]]:
+    """Chunks with their outcomes, in order; no more than `requests_at_once` chunks are held."""
+    waiting: deque[tuple[list[Row], Future[list[Outcome]]]] = deque()
+    with ThreadPoolExecutor(job.requests_at_once) as threads:
+        try:
+            while True:
+                while len(waiting) < job.requests_at_once and (chunk := list(islice(rows, job.rows_per_request))):
+                    waiting.append((chunk, threads.submit(_outcomes, asker, chunk, job.column, sleep)))
+                if not waiting:
+                    return
+                chunk, future = waiting.popleft()
+                yield chunk, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _outcomes(asker: Asker, rows: Sequence[Row], column: str, sleep: Callable[[float], None]) -> list[Outcome]:
+    """One per row, in order. A row that is refused is left out, and the rest asked again. Raises Hopeless."""
+    outcomes: dict[int, Outcome] = {i: (None, f"no {column!r}") for i, row in enumerate(rows) if column not in row}
+    tries = 0
+    while left := [i for i in range(len(rows)) if i not in outcomes]:
+        try:
+            predictions = asker.ask([rows[i][column] for i in left])
+        except RowRefused as error:
+            outcomes[left[error.index]] = (None, str(error))
+        except TryLater as error:
+            tries += 1
+            if tries >= MAX_TRIES and len(left) == 1:
+                raise Hopeless(f"given up after {tries} tries: {error}") from error
+            if tries >= MAX_TRIES:
+                for i in left:
+                    outcomes |= dict.fromkeys([i], _outcomes(asker, [rows[i]], column, sleep)[0])
+            else:
+                sleep(min(30.0, error.after_s * 2 ** (tries - 1)))
+        else:
+            outcomes |= {i: (prediction, None) for i, prediction in zip(left, predictions, strict=True)}
+    return [outcomes[i] for i in range(len(rows))]
+
+
+def _identity_of(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    return {"source_bytes": stat.st_size, "source_mtime_ns": stat.st_mtime_ns}
+
+
+def _read_note(path: Path, partial: Path, identity: Mapping[str, Any]) -> _Note:
+    try:
+        saved = json.loads(path.read_text())
+        note = _Note(**saved["note"])
+        if saved["identity"] == dict(identity) and partial.stat().st_size >= note.target_bytes:
+            return note
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return _Note()
+
+
+def _write_note(path: Path, note: _Note, target: BinaryIO, identity: Mapping[str, Any]) -> None:
+    """After the rows it speaks of: a run that is killed between loses nothing and repeats a chunk at most."""
+    target.flush()
+    note.target_bytes = target.tell()
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(json.dumps({"identity": dict(identity), "note": vars(note)}))
+    beside.replace(path)
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)

@@ -1,0 +1,30 @@
+"""Where sentences begin and end, by rule: good enough to choose among them, in scripts that end them with a mark."""
+
+import re
+
+# The end of a sentence: marks, closing quotes or brackets, then space and something that can begin one. The marks of
+# scripts without spaces need none after them.
+_END = re.compile(r"""[.!?…]+['"”’»)\]]*(?=\s+['"“‘«(\[]*[^\s\W_a-z])|[。！？]+[」』”]*|\n\s*\n|\n(?=\s*[-*•\d])""")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|No|Nr|vs|etc|e\.g|i\.e|approx|Inc|Ltd|Co)\.$"
+)
+
+
+def split_sentences(text: str) -> list[tuple[int, int]]:
+    """(start, end) of each sentence of `text`, without the space around it; together they hold every letter."""
+    spans, start = [], 0
+    for match in _END.finditer(text):
+        if _ABBREVIATION.search(text, start, match.end()):
+            continue
+        spans.append((start, match.end()))
+        start = match.end()
+    spans.append((start, len(text)))
+    return [trimmed for trimmed in (_trimmed(text, *span) for span in spans) if trimmed[0] < trimmed[1]]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end

@@ -1,0 +1,93 @@
+"""Task `extractive-summarization`: the sentences of an article that stand closest to all of it, in their order.
+
+Runs on any encoder that serves `embedding`: each sentence's score is the cosine of its vector with the mean of all
+sentences' vectors. Of two sentences that say the same, the second is passed over. A prediction is {"text",
+"sentences": [{"text", "start", "end", "score"}]} with character offsets into the article. Parameters: `max_sentences`,
+and `truncate` for the scoring of sentences that are longer than the encoder takes (they are shown whole).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_api.errors import InvalidInput
+from model_api.manifest import Manifest
+from model_api.sentences import split_sentences
+from model_api.tasks import Array, Limits, Prepared
+from model_api.tasks.embedding import EmbeddingModel, unit_length
+from model_api.tasks.parameters import TRUNCATE, Parameter, read_parameters
+from model_api.tokenization import TextTokenizer, check_text
+
+WARM_INPUTS: Sequence[Any] = (
+    "The bridge was closed on Monday. Engineers had found cracks in it! Will it open again? Nobody knows.",
+    "One sentence only",
+)
+MAX_SENTENCES = 100
+SAME_COSINE = 0.95  # two sentences nearer than this say the same
+
+
+class ExtractiveWeb:
+    """Web side. A row is a sentence; `context` is the articles, their spans, and how many sentences are wanted."""
+
+    def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
+        self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
+        self._limits = limits
+        self._parameters = {
+            "max_sentences": Parameter(int, int(manifest.options.get("max_sentences", 3)), 1, MAX_SENTENCES),
+            "truncate": Parameter(bool, bool(manifest.options.get("truncate", TRUNCATE.default))),
+        }
+
+    def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
+        if len(inputs) > self._limits.max_inputs:
+            raise InvalidInput(f"{len(inputs)} texts, at most {self._limits.max_inputs} are accepted", pointer)
+        read = read_parameters(parameters, self._parameters)
+        rows: list[Array] = []
+        spans, truncated = [], []
+        for index, text in enumerate(inputs):
+            check_text(text, f"{pointer}/{index}", self._limits.max_text_chars)
+            spans.append(split_sentences(text))
+            sentences = [text[start:end] for start, end in spans[-1]]
+            try:
+                tokens = self._tokenizer.encode(sentences, "", read["truncate"])
+            except InvalidInput as error:
+                raise InvalidInput(f"a sentence: {error}", f"{pointer}/{index}") from None
+            rows += tokens.ids
+            if tokens.truncated:
+                truncated.append(index)
+        costs = [len(row) for row in rows]
+        context = (list(inputs), spans, read["max_sentences"])
+        return Prepared(rows, costs, {}, sum(costs), truncated, context)
+
+    def finish(self, prepared: Prepared, outputs: Sequence[Array]) -> list[Any]:
+        predictions, first = [], 0
+        for text, spans in zip(*prepared.context[:2], strict=True):
+            vectors = unit_length(np.stack(outputs[first : first + len(spans)]))
+            first += len(spans)
+            predictions.append(summary(text, spans, vectors, prepared.context[2]))
+        return predictions
+
+
+def summary(text: str, spans: Sequence[tuple[int, int]], vectors: Array, max_sentences: int) -> dict[str, Any]:
+    """The prediction for one article; `vectors` [sentences, hidden_size] have length 1."""
+    scores = vectors @ unit_length(vectors.mean(axis=0, keepdims=True))[0]
+    chosen: list[int] = []
+    for number in np.argsort(-scores, kind="stable"):
+        if len(chosen) == max_sentences:
+            break
+        if not chosen or float(np.max(vectors[chosen] @ vectors[number])) < SAME_COSINE:
+            chosen.append(int(number))
+    sentences = [
+        {"text": text[spans[i][0] : spans[i][1]], "start": spans[i][0], "end": spans[i][1], "score": float(scores[i])}
+        for i in sorted(chosen)
+    ]
+    return {"text": " ".join(str(sentence["text"]) for sentence in sentences), "sentences": sentences}
+
+
+def open_web(folder: Path, manifest: Manifest, limits: Limits) -> ExtractiveWeb:
+    return ExtractiveWeb(folder, manifest, limits)
+
+
+def load_model(folder: Path, manifest: Manifest, precision: str) -> EmbeddingModel:
+    return EmbeddingModel(folder, manifest, precision)

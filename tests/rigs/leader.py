@@ -1,0 +1,76 @@
+"""A model in a process of its own, single-threaded from its start as a leader is, so that it may fork."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from model_api import messages
+from model_api.manifest import Manifest
+from model_api.tasks import Array, task_module
+
+
+class Leader:
+    """`forward` of a loaded model, over a socket. Use it as a context manager."""
+
+    def __init__(self, folder: Path, manifest: Manifest, precision: str = "auto") -> None:
+        self._ours, theirs = socket.socketpair()
+        self._ours.settimeout(120)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.rigs.leader", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+            )
+        messages.send(
+            self._ours, {"folder": str(folder), "manifest": manifest.to_json(), "precision": precision, "forward": True}
+        )
+        header, _ = messages.receive(self._ours)
+        self.precision: str = header["precision"]
+
+    def __enter__(self) -> "Leader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ours.close()
+        self.process.wait(20)
+
+    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> list[Array]:
+        messages.send(self._ours, {"parameters": parameters}, arrays)
+        header, outputs = messages.receive(self._ours)
+        assert "error" not in header, header
+        return outputs
+
+
+def main() -> None:
+    import torch
+
+    from model_api.lane_process import run_lane
+    from model_api.loading import warm
+    from model_api.tasks import Limits
+
+    torch.set_num_threads(1)
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        spec, _ = messages.receive(connection)
+        manifest, folder = Manifest.from_json(spec["manifest"]), Path(spec["folder"])
+        module = task_module(manifest.task)
+        model = module.load_model(folder, manifest, spec["precision"])
+        warm(model, module.open_web(folder, manifest, Limits(10, 1000)), module.WARM_INPUTS)
+        before_lanes = getattr(model, "before_lanes", lambda: None)
+        before_lanes()
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            pass  # as it should be: no child is left
+        else:
+            raise AssertionError("a child outlives before_lanes")
+        messages.send(connection, {"precision": model.precision})
+        run_lane(connection, model)
+
+
+if __name__ == "__main__":
+    main()
