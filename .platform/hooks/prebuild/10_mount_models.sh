@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # No store, no deployment: the old version goes on.
-exec "$(dirname "$0")/../../bin/mount_models"
+exec bash "$(dirname "$0")/../../bin/mount_models"
