@@ -176,6 +176,9 @@ class Settings:
         _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
         "Least severe level that is logged.",
     )
+    bind: str = _setting(
+        "MODEL_API_BIND", "127.0.0.1", _text, "Address that the API listens on; behind nginx the loopback one."
+    )
     port: int = _setting("PORT", 8000, _number(int, 1, 65535), "Port that `scripts/serve` listens on.")
 
     @classmethod
@@ -193,9 +196,13 @@ class Settings:
                 values[spec.name] = spec.metadata["parse"](raw)
             except ValueError as error:
                 bad.append(f"{env}={raw!r}: {error}")
-        bad += [
-            f"{env}: no such setting" for env in sorted(environ) if env.startswith("MODEL_API_") and env not in known
-        ]
         if bad:
             raise SettingsError("; ".join(bad))
         return cls(**values)
+
+
+def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Names that look like settings and aren't: a typing mistake, or a later release's. Worth a warning, no more."""
+    known = {spec.metadata["env"] for spec in fields(Settings)}
+    names = os.environ if environ is None else environ
+    return sorted(name for name in names if name.startswith("MODEL_API_") and name not in known)

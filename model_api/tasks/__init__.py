@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import numpy.typing as npt
 
 from model_api.errors import Refused
@@ -71,6 +70,9 @@ class ModelSide(Protocol):
 
 
 class TaskModule(Protocol):
+    WARM_INPUTS: Sequence[Any]
+    """Inputs of several shapes, run before the first caller's; their outputs must be finite."""
+
     def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> WebSide:
         """Read what the web side needs (tokenizer, configs) from the local store. Raises Refused."""
 
@@ -83,8 +85,3 @@ def task_module(task: str) -> TaskModule:
     if task not in MODULES:
         raise Refused("manifest.json", f"unknown task {task!r}; this release knows {', '.join(sorted(MODULES))}")
     return cast(TaskModule, importlib.import_module(MODULES[task]))
-
-
-def single_row(values: Sequence[int]) -> npt.NDArray[np.int32]:
-    """Token ids as they travel to a lane."""
-    return np.asarray(values, dtype=np.int32)

@@ -1,0 +1,66 @@
+"""The wiring of the web process: settings, service, metrics, and the HTTP edge over them."""
+
+import logging
+
+from flask_openapi3 import Info, OpenAPI
+
+from model_api import problems
+from model_api.batching import Batcher
+from model_api.calls import ModelService
+from model_api.manager import Manager
+from model_api.metrics import Metrics
+from model_api.routes import register_routes, responses
+from model_api.routes.requests import ApiRequest
+from model_api.routes.schemas import Problem
+from model_api.scheduling import Scheduler
+from model_api.service import Service
+from model_api.settings import Settings, unknown_settings
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The running application: the edge over a started service. Raises SettingsError.
+
+    Models load in the background; the caller may answer liveness at once. Call `stop` of the service in
+    `app.extensions["model_api"]` to end the model processes.
+    """
+    settings = settings or Settings.from_env()
+    for name in unknown_settings():
+        log.warning("no such setting", extra={"fields": {"name": name}})
+    metrics = Metrics()
+    scheduler = Scheduler(
+        max_entries=settings.max_queue_entries, max_batch_tokens=settings.max_batch_tokens, lanes=settings.lanes
+    )
+    batcher = Batcher(scheduler, runners=settings.lanes, on_batch=metrics.observe_batch)
+    metrics.queue_entries.set_function(batcher.queue_entries)
+    manager = Manager(settings, batcher)
+    manager.start()
+    return build_app(Service(settings, manager, batcher), settings, metrics)
+
+
+def build_app(service: ModelService, settings: Settings, metrics: Metrics | None = None) -> OpenAPI:
+    """The WSGI app over a service. Starts no thread, reads no file, asks the service nothing."""
+    app = OpenAPI(
+        "model_api",
+        info=Info(
+            title="Model API",
+            version="1",
+            description="Models published once on a shared file system, served by every instance.",
+        ),
+        security_schemes={},
+        validation_error_model=Problem,
+        validation_error_callback=problems.raise_invalid_body,
+        doc_ui=False,
+        static_folder=None,
+    )
+    app.request_class = ApiRequest
+    app.url_map.merge_slashes = False  # a redirect would be an HTML page; //sim is no route
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.extensions["model_api"] = service
+    app.extensions["model_api_settings"] = settings
+    app.extensions["model_api_metrics"] = metrics or Metrics()
+    responses.register(app)
+    problems.register(app)
+    register_routes(app)
+    return app

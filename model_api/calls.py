@@ -1,0 +1,83 @@
+"""What passes between the HTTP edge and the service: a call's context, its answer, and the states that are shown.
+
+Plain data, no Flask, no torch. `ModelService` is what the routes need of the service, and all they know of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """Who asks, and until when an answer is of use. Shared with the batcher's threads.
+
+    `deadline` is in seconds of time.monotonic(). `has_left()` never blocks and may be called from any thread.
+    `no_cache` asks for a computed answer even where a cached one exists.
+    """
+
+    deadline: float
+    caller: str
+    canary_key: str
+    has_left: Callable[[], bool]
+    no_cache: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prediction per input, in order, and the exact weights that gave them.
+
+    `predictions` may hold numpy arrays. `truncated` are indices of inputs that were cut, on request, to the model's
+    limit; -1 is the target of a similarity. `age_s`: seconds since a cached answer was computed, None if it was just
+    now.
+    """
+
+    model: str
+    version: str
+    digest: str
+    task: str
+    predictions: Sequence[Any]
+    n_tokens: int
+    truncated: Sequence[int]
+    queue_ms: float
+    forward_ms: float
+    batch_size: int
+    age_s: int | None = None
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether this instance should get traffic; `models` maps a name to its verdict in words."""
+
+    ready: bool
+    models: Mapping[str, str]
+    draining: bool
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The last observation of the shared file system; `age_s` is None before the first."""
+
+    mounted: bool
+    detail: str
+    age_s: float | None
+
+
+class ModelService(Protocol):
+    """Called on many request threads at once. Raises the RequestErrors and ServingErrors of errors.py."""
+
+    def predict(
+        self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer: ...
+
+    def similarity(
+        self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer: ...
+
+    def models(self) -> list[dict[str, Any]]: ...
+
+    def model(self, name: str) -> dict[str, Any]: ...
+
+    def readiness(self) -> Readiness: ...
+
+    def mount(self) -> Mount: ...

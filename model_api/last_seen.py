@@ -1,0 +1,79 @@
+"""What this instance saw published last, kept in its local store: a restart with the shared file system away serves.
+
+Written and read by the poller's thread.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_api.errors import Refused
+from model_api.manifest import Manifest
+from model_api.plain_folders import Accepted
+from model_api.refs import Refs
+from model_api.repository import Published
+
+FILE_NAME = "last_seen.json"
+
+
+def remember(store: Path, observation: Mapping[str, Published]) -> None:
+    """Replace what was remembered, if it differs. Raises OSError."""
+    models = {name: _to_raw(published) for name, published in observation.items() if published.refs is not None}
+    text = json.dumps({"models": models}, indent=1) + "\n"
+    file, aside = store / FILE_NAME, store / f".{FILE_NAME}.{os.getpid()}"
+    try:
+        if file.read_text("utf-8") == text:
+            return
+    except FileNotFoundError:
+        store.mkdir(parents=True, exist_ok=True)
+    except ValueError:
+        pass  # damaged: about to be replaced
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def recall(store: Path) -> dict[str, Published]:
+    """What was remembered, without its refusals. A model whose entry is damaged is left out. Raises OSError, but for
+    a store that remembers nothing."""
+    try:
+        raw = json.loads((store / FILE_NAME).read_bytes())
+        models = dict(raw["models"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+    found = {}
+    for name, entry in models.items():
+        try:
+            found[name] = _from_raw(name, entry)
+        except (Refused, KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def _to_raw(published: Published) -> dict[str, Any]:
+    accepted = published.accepted
+    return {
+        "refs": json.loads(published.refs.to_json()) if published.refs is not None else None,
+        "manifests": {version: json.loads(manifest.to_json()) for version, manifest in published.manifests.items()},
+        "sources": {version: str(source) for version, source in published.sources.items()},
+        "plain": published.plain,
+        "signature": {path: list(marks) for path, marks in accepted.signature.items()} if accepted else None,
+    }
+
+
+def _from_raw(name: str, raw: Mapping[str, Any]) -> Published:
+    manifests = {version: Manifest.from_json(json.dumps(entry)) for version, entry in raw["manifests"].items()}
+    refs = Refs.from_json(json.dumps(raw["refs"]))
+    accepted = None
+    if raw["plain"] and raw["signature"] is not None and refs.stable is not None:
+        signature = {path: (marks[0], marks[1], marks[2], marks[3]) for path, marks in raw["signature"].items()}
+        accepted = Accepted(manifests[refs.stable.version], signature)
+    sources = {version: Path(source) for version, source in raw["sources"].items()}
+    return Published(name, refs, manifests, {}, sources, plain=bool(raw["plain"]), accepted=accepted)

@@ -1,0 +1,214 @@
+"""This instance's verified copies of the weights, on its own disk. What loads is loaded from here and nowhere else.
+
+`<store>/<digest>/` is one whole copy; it appears by rename once every file's sha256 is right, and is checked again
+each time it is handed out. Any number of processes may use one store.
+
+Errors: Refused is final for that digest; StoreFull and every OSError (a stale name, a vanished mount, a full disk)
+may pass and are worth another try.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from model_api.errors import Refused, StoreFull
+from model_api.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
+from model_api.mounts import is_local
+from model_api.parallel_copy import Progress, copy_files, refuse_links, wrong_files
+from model_api.plain_folders import Changed
+from model_api.safetensors_header import mb, part_of
+
+_LOCKS, _PARTIAL, _USED = ".locks", ".partial", ".used"
+SPARE_BYTES = 256 * 2**20  # of the disk, left free for others
+
+
+class LocalStore:
+    """`fetch` runs in a version's leader process, which may be killed at any time; the rest on the manager's side.
+    Nothing is kept in memory, so every process makes its own."""
+
+    def __init__(self, root: Path, budget_bytes: int | None = None) -> None:
+        """`budget_bytes` bounds all copies together; None: whatever the disk has, less SPARE_BYTES."""
+        self.root = root
+        self._budget_bytes = budget_bytes
+
+    def folder(self, digest: str) -> Path:
+        """Where the copy of `digest` lies, or would."""
+        if not SHA256_PATTERN.fullmatch(digest):
+            raise Refused(MANIFEST_NAME, f"{digest!r} is not a digest")
+        return self.root / digest
+
+    def digests(self) -> list[str]:
+        """What is here, the least recently used first."""
+        try:
+            found = [path for path in self.root.iterdir() if SHA256_PATTERN.fullmatch(path.name)]
+        except FileNotFoundError:
+            return []
+        return [path.name for path in sorted(found, key=_last_used_ns)]
+
+    def sweep(self) -> None:
+        """Remove what interrupted copies left. Called once at start; leaves alone what another process is copying."""
+        partial = self.root / _PARTIAL
+        for folder in list(partial.iterdir()) if partial.is_dir() else []:
+            with contextlib.suppress(BlockingIOError), self._lock(folder.name, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def fetch(
+        self,
+        manifest: Manifest,
+        source: Path,
+        progress: Progress,
+        *,
+        immutable: bool,
+        protected: Collection[str] = (),
+    ) -> Path:
+        """The folder with a verified copy of `manifest`, copied from `source` unless it is here already.
+
+        `immutable` says that `source` is a published version: it may be hard-linked on a local file system, and wrong
+        content there is final. A plain folder is always copied, and wrong content there only means that it changed.
+        `protected` are digests that must not make room for this one (what is loaded, and `previous`).
+        `progress(done_bytes, total_bytes)` is called on this thread. Waits while another process copies the same.
+        Raises Refused (final), StoreFull, OSError (worth another try).
+        """
+        folder = self.folder(manifest.digest)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self._lock(manifest.digest, wait=True):
+            partial = self.root / _PARTIAL / manifest.digest
+            shutil.rmtree(partial, ignore_errors=True)
+            if folder.is_dir():
+                if not wrong_files(manifest.files, folder):
+                    _touch(folder)
+                    return folder
+                shutil.rmtree(folder)  # damaged on this disk, or changed through a link: fetch it afresh
+            self._check_source(manifest, source)
+            partial.mkdir(parents=True)
+            try:
+                if immutable and self._link(manifest, source, partial):
+                    wrong = wrong_files(manifest.files, partial)
+                else:
+                    self._make_room(manifest, protected)
+                    wrong = copy_files(manifest.files, source, partial, progress)
+                    wrong = copy_files(wrong, source, partial, lambda done, total: None)  # what read wrong, once more
+                if wrong and not immutable:
+                    raise Changed(errno.EAGAIN, f"{wrong[0].path} changed since the folder was taken")
+                if wrong:
+                    raise Refused(wrong[0].path, _why_wrong(wrong[0], source))
+                _write_synced(partial / MANIFEST_NAME, manifest.to_json())
+                _sync_folders(partial)
+                partial.rename(folder)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            _sync_folder(self.root)
+            _touch(folder)
+            progress(manifest.size_bytes, manifest.size_bytes)
+            return folder
+
+    def _check_source(self, manifest: Manifest, source: Path) -> None:
+        """A source that isn't there is an OSError, not a verdict: a stale name, or a mount that went away."""
+        if not source.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"{manifest.model}@{manifest.version}: its folder can't be found")
+
+    def _link(self, manifest: Manifest, source: Path, partial: Path) -> bool:
+        """Hard-link the files where that is safe and possible. Returns whether it did."""
+        if not (is_local(source) and is_local(self.root)):
+            return False
+        try:
+            for entry in manifest.files:
+                target = partial / entry.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                refuse_links(source, entry.path)
+                os.link(source / entry.path, target)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another disk, a file system without links, a kernel that protects them
+            shutil.rmtree(partial)
+            partial.mkdir()
+            return False
+        return True
+
+    def _make_room(self, manifest: Manifest, protected: Collection[str]) -> None:
+        """Evict the least recently used copies until `manifest` fits. Raises StoreFull with the figures."""
+        needed_bytes = manifest.size_bytes
+        for digest in [*self.digests(), None]:
+            used_bytes = sum(_size_bytes(self.root / kept) for kept in self.digests())
+            free_bytes = shutil.disk_usage(self.root).free - SPARE_BYTES
+            if self._budget_bytes is not None:
+                free_bytes = min(free_bytes, self._budget_bytes - used_bytes)
+            if needed_bytes <= free_bytes:
+                return
+            if digest is not None and digest not in protected:
+                self._evict(digest)
+        raise StoreFull(
+            f"{manifest.model}@{manifest.version} needs {mb(needed_bytes)} in {self.root}, {mb(max(0, free_bytes))} can"
+            f" be had; the copies kept there ({mb(used_bytes)}) are loaded or previous"
+        )
+
+    def _evict(self, digest: str) -> None:
+        with contextlib.suppress(BlockingIOError), self._lock(digest, wait=False):
+            doomed = self.root / _PARTIAL / f"{digest}.evicted"
+            doomed.parent.mkdir(exist_ok=True)
+            shutil.rmtree(doomed, ignore_errors=True)
+            (self.root / digest).rename(doomed)  # gone in one step: nobody meets half a copy
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _lock(self, digest: str, wait: bool) -> Iterator[None]:
+        """One process at a time per digest. Raises BlockingIOError if `wait` is false and another has it."""
+        locks = self.root / _LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / digest.partition(".")[0]).open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+
+
+def _why_wrong(entry: FileEntry, source: Path) -> str:
+    size_bytes = (source / entry.path).stat().st_size
+    if size_bytes < entry.size_bytes:
+        return f"cut short: {part_of(size_bytes, entry.size_bytes)}"
+    return "its content does not have the hash that manifest.json lists (read twice)"
+
+
+def _touch(folder: Path) -> None:
+    (folder / _USED).touch()
+
+
+def _last_used_ns(folder: Path) -> int:
+    try:
+        return (folder / _USED).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _size_bytes(folder: Path) -> int:
+    """What evicting the folder would give back: files that are linked elsewhere cost nothing."""
+    total_bytes = 0
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                info = os.lstat(Path(directory, name))
+                total_bytes += info.st_size if info.st_nlink == 1 else 0
+    return total_bytes
+
+
+def _write_synced(file: Path, text: str) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folders(folder: Path) -> None:
+    for directory, _, _ in os.walk(folder, topdown=False):
+        _sync_folder(Path(directory))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

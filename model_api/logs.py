@@ -1,0 +1,66 @@
+"""JSON lines on stdout: one object per line with time, level, logger, message and the fields of the event.
+
+A line never holds a body, a query string or a header's value. `logging_config` makes gunicorn's own lines the same.
+"""
+
+import logging
+import logging.config
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+ACCESS = logging.getLogger("model_api.requests")
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object; `extra={"fields": {...}}` adds fields. Never raises on odd values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, Any] = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields: Mapping[str, Any] | None = getattr(record, "fields", None)
+        if fields:
+            line.update(fields)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        try:
+            return orjson.dumps(line, default=str, option=_OPTIONS)[:-1].decode()
+        except orjson.JSONEncodeError:  # lone surrogates, say: escape what UTF-8 can't hold
+            return orjson.dumps({str(k): ascii(v) for k, v in line.items()}).decode()
+
+
+def logging_config(level: str = "INFO") -> dict[str, Any]:
+    """For gunicorn's `logconfig_dict` and logging.config.dictConfig: everything goes to stdout as JSON."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonFormatter}},
+        "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+        "root": {"level": level, "handlers": ["stdout"]},
+        "loggers": {
+            "gunicorn.error": {"level": level, "propagate": True, "handlers": []},
+            "gunicorn.access": {"level": "WARNING", "propagate": True, "handlers": []},
+        },
+    }
+
+
+def set_up(level: str = "INFO") -> None:
+    """Configure logging of this process; gunicorn does the same by itself from `logging_config`."""
+    logging.config.dictConfig(logging_config(level))
+
+
+def log_request(fields: Mapping[str, Any]) -> None:
+    """One line for one answered request. A 5xx is a warning: the cause has its own line."""
+    level = logging.WARNING if fields["status"] >= 500 else logging.INFO
+    if ACCESS.isEnabledFor(level):
+        ACCESS.log(level, "request", extra={"fields": fields})

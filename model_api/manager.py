@@ -1,0 +1,395 @@
+"""What is loaded on this instance: one thread turns what is published into process groups and routes.
+
+Everything that happens (a look at the repository, a message of a leader, a group's end) arrives as an event on one
+queue; after each, planning.plan decides and this module acts. Nothing here waits for a file system or a model.
+"""
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_api import memory
+from model_api.batching import Batcher
+from model_api.calls import Mount
+from model_api.errors import ModelNotReady, Refused
+from model_api.lanes import ForkServer, ProcessGroup
+from model_api.local_store import LocalStore
+from model_api.manifest import Manifest
+from model_api.planning import Phase, has_verdict, plan
+from model_api.polling import Poller
+from model_api.repository import Published, Ref, Refs, Repository
+from model_api.settings import Settings
+from model_api.tasks import Limits, task_module
+from model_api.versions import Route, Routes, Version
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
+_CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at once
+
+
+@dataclass
+class _Model:
+    """What the manager knows of one model."""
+
+    name: str
+    published: Published
+    versions: dict[Ref, Version] = field(default_factory=dict)
+    serving: Version | None = None
+
+    @property
+    def refs(self) -> Refs:
+        return self.published.refs or Refs(0, None, None, None)
+
+    def phases(self) -> dict[Ref, Phase]:
+        return {ref: version.phase for ref, version in self.versions.items()}
+
+
+class Manager:
+    """Owner of all loaded versions. `start` and `stop` once each; the rest on any thread."""
+
+    def __init__(self, settings: Settings, batcher: Batcher) -> None:
+        self._settings = settings
+        self._batcher = batcher
+        self.routes = Routes()
+        self._store = LocalStore(settings.local_store)
+        self._fork_server = ForkServer()
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards _models for describe(), which runs on request threads
+        self._models: dict[str, _Model] = {}
+        self._by_group: dict[ProcessGroup, Version] = {}
+        self._leaving: list[Version] = []
+        self._observed = False
+        self._ready = False
+        self._stopping = False
+        self._remembered = self._store.recall()
+        repository = Repository(settings.efs_root, settings.settle_s)
+        repository.seed(self._remembered)
+        self._poller = Poller(
+            repository,
+            settings.models,
+            settings.poll_s,
+            on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
+            on_unavailable=lambda reason: self._events.put(self._recall),
+        )
+        self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._poller.start()
+
+    def stop(self) -> None:
+        """End all groups and threads; what runs is cut off, so drain before."""
+        self._poller.stop()
+        self._events.put(self._stop)
+        self._thread.join()
+
+    def mount(self) -> Mount:
+        return self._poller.mount()
+
+    def is_ready(self) -> bool:
+        """Latched: once every model had its verdict, ready until the process ends."""
+        return self._ready
+
+    def verdicts(self) -> dict[str, str]:
+        """Model name to what is the matter with it, for /readyz."""
+        with self._lock:
+            names = self._settings.models or tuple(self._models)
+            return {
+                name: self._state(self._models[name]) if name in self._models else "not published" for name in names
+            }
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Every model as GET /models/<name> shows it."""
+        with self._lock:
+            return [self._describe(model) for _, model in sorted(self._models.items())]
+
+    # ---- events, all on the manager's thread ----
+
+    def _run(self) -> None:
+        self._fork_server.start()
+        while not self._stopping:
+            try:
+                event = self._events.get(timeout=self._seconds_to_next_timer())
+            except queue.Empty:
+                event = self._replan_all
+            try:
+                with self._lock:
+                    event()
+                    self._publish_routes()
+            except Exception:
+                log.exception("the manager failed on an event")
+
+    def _seconds_to_next_timer(self) -> float:
+        times = [v.drain_until for v in self._leaving]
+        times += [v.retry_at for m in self._models.values() for v in m.versions.values() if v.phase == Phase.FAILED]
+        return min(3600.0, max(0.0, min(times, default=math.inf) - time.monotonic()))
+
+    def _observe(self, observed: Mapping[str, Published]) -> None:
+        self._store.remember(observed)
+        self._take(observed)
+
+    def _recall(self) -> None:
+        """The repository is away: at a start, serve what the local store remembers. Later: absent is not empty."""
+        if not self._observed and self._remembered:
+            names = self._settings.models or tuple(self._remembered)
+            log.warning("serving from the local store", extra={"fields": {"models": sorted(names)}})
+            self._take({name: self._remembered[name] for name in names if name in self._remembered})
+
+    def _take(self, observed: Mapping[str, Published]) -> None:
+        self._observed = True
+        for name in observed.keys() | self._models.keys():
+            # A model that a whole look doesn't show is gone for good: the repository keeps what it merely can't read.
+            published = observed.get(name) or Published(name, None)
+            self._models.setdefault(name, _Model(name, published)).published = published
+        self._replan_all()
+        self._models = {n: m for n, m in self._models.items() if n in observed or m.versions}
+
+    def _replan_all(self) -> None:
+        now = time.monotonic()
+        for version in [v for v in self._leaving if v.drain_until <= now]:
+            self._close(version)
+        for model in self._models.values():
+            for version in model.versions.values():
+                if version.phase == Phase.FAILED and version.retry_at <= now:
+                    self._load(model, version)
+            self._replan(model)
+        self._latch_readiness()
+
+    def _replan(self, model: _Model) -> None:
+        serving = model.serving.ref if model.serving else None
+        step = plan(model.refs, model.phases(), serving)
+        for ref in step.load:
+            manifest = model.published.manifests.get(ref.version)
+            if manifest is not None and manifest.digest == ref.digest:
+                model.versions[ref] = version = Version(manifest)
+                self._load(model, version)
+        model.serving = model.versions[step.serve] if step.serve else None
+        leaving = [model.versions.pop(ref) for ref in step.unload]
+        # New requests must go to the new version before the old one stops taking them.
+        self._publish_routes()
+        for version in leaving:
+            self._drain(version)
+
+    def _load(self, model: _Model, version: Version) -> None:
+        """Begin an attempt; what comes of it arrives as events."""
+        version.start_over()
+        lacking = self._lacking_memory(version.manifest)
+        if lacking:
+            self._fail(version, lacking)
+            return
+        spec = {
+            "manifest": version.manifest.to_json(),
+            "source": str(model.published.sources[version.manifest.version]),
+            "immutable": not model.published.plain,
+            "protected": self._protected_digests(),
+            "local_store": str(self._settings.local_store),
+            "precision": self._settings.precision,
+            "lanes": self._settings.lanes,
+        }
+        try:
+            control = self._fork_server.spawn(spec)
+        except OSError as error:
+            self._fail(version, f"no process group could be started ({error})")
+            return
+        version.enter("starting")
+        version.group = ProcessGroup(
+            control,
+            on_event=lambda group, event: self._events.put(lambda: self._on_group_event(group, event)),
+            on_lane=self._batcher.lanes_changed,
+            name=f"{version.name}@{version.manifest.version}",
+        )
+        self._by_group[version.group] = version
+
+    def _protected_digests(self) -> list[str]:
+        """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
+        digests = {v.manifest.digest for m in self._models.values() for v in m.versions.values()}
+        digests |= {v.manifest.digest for v in self._leaving}
+        return sorted(digests | {m.refs.previous.digest for m in self._models.values() if m.refs.previous})
+
+    def _lacking_memory(self, manifest: Manifest) -> str:
+        """Why there is no room for the peak of loading `manifest` beside what is being loaded; "" if there is."""
+        available = memory.available_bytes()
+        loading = [
+            v for m in self._models.values() for v in m.versions.values() if v.phase == Phase.LOADING and v.group
+        ]
+        promised = sum(v.manifest.memory_bytes for v in loading)
+        if available is None or manifest.memory_bytes + promised <= available:
+            return ""
+        return (
+            f"not enough memory: loading peaks at {manifest.memory_bytes / 1e6:.0f} MB,"
+            f" {max(0, available - promised) / 1e6:.0f} MB are free"
+        )
+
+    def _on_group_event(self, group: ProcessGroup, event: Mapping[str, Any]) -> None:
+        kind = event["event"]
+        version = self._by_group.pop(group) if kind == "gone" else self._by_group[group]
+        if version.group is not group:  # a message of an attempt that was given up
+            return
+        if kind == "stage":
+            self._on_stage(version, event)
+        elif kind == "ready":
+            version.phase, version.precision, version.ready_at = Phase.READY, event["precision"], time.monotonic()
+            version.memory_bytes = memory.proportional_bytes(group.pids())
+            version.enter("ready")
+            self._log("version ready", version, after_s=version.timeline[-1]["after_s"], precision=version.precision)
+        elif kind == "failed":
+            if event["final"]:
+                self._refuse(version, event["reason"])
+            else:
+                self._fail(version, event["reason"])
+        elif kind == "gone":
+            self._on_gone(version)
+        if version.name in self._models:
+            self._replan(self._models[version.name])
+        self._latch_readiness()
+
+    def _on_stage(self, version: Version, event: Mapping[str, Any]) -> None:
+        if version.timeline[-1]["stage"] == event["stage"]:  # the same stage tells how far it is
+            version.timeline[-1]["done_bytes"] = event["done_bytes"]
+            return
+        version.enter(event["stage"])
+        self._log(f"version {event['stage']}", version, after_s=version.timeline[-1]["after_s"])
+        if event["stage"] != "loading":
+            return
+        limits = Limits(self._settings.max_inputs, self._settings.max_text_chars)
+        try:
+            module = task_module(version.manifest.task)
+            version.web = module.open_web(Path(event["folder"]), version.manifest, limits)
+        except Refused as error:
+            self._refuse(version, str(error))
+
+    def _on_gone(self, version: Version) -> None:
+        """The group ended: asked to, after a failure, or by a crash."""
+        group, version.group = version.group, None
+        assert group is not None
+        self._batcher.fail_group(group, ModelNotReady(version.name, "its model processes ended"))
+        if version in self._leaving:
+            self._leaving.remove(version)
+            self._log("version unloaded", version)
+        elif version.phase == Phase.READY:
+            lived_s = time.monotonic() - version.ready_at
+            version.attempts = 0 if lived_s > _CRASH_MEMORY_S else version.attempts + 1
+            self._fail(version, "its model processes crashed", count=False)
+        elif version.phase == Phase.LOADING:
+            self._fail(version, f"its processes ended during {version.timeline[-1]['stage']} (out of memory?)")
+
+    def _fail(self, version: Version, reason: str, *, count: bool = True) -> None:
+        version.attempts += count
+        version.phase, version.reason = Phase.FAILED, reason
+        delay_s = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** max(0, version.attempts - 1)) if version.attempts else 0.0
+        version.retry_at = time.monotonic() + delay_s
+        self._log("version failed", version, reason=reason, retry_in_s=delay_s)
+
+    def _refuse(self, version: Version, reason: str) -> None:
+        version.phase, version.reason = Phase.REFUSED, reason
+        self._log("version refused", version, reason=reason)
+        if version.group is not None:
+            version.group.close()
+
+    def _drain(self, version: Version) -> None:
+        """Let its requests end, for as long as a request may take, then close it."""
+        if version.group is not None:
+            version.drain_until = time.monotonic() + self._settings.request_timeout_s
+            self._leaving.append(version)
+            version.drain(lambda: self._events.put(lambda: self._close(version)))
+
+    def _close(self, version: Version) -> None:
+        """End its group; that it has ended arrives as an event."""
+        version.drain_until = math.inf
+        if version.group is not None:
+            version.group.close()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        groups = list(self._by_group)
+        for group in groups:
+            group.close()
+        for group in groups:
+            group.join(timeout_s=5.0)
+        self._fork_server.stop()
+
+    # ---- what others see ----
+
+    def _publish_routes(self) -> None:
+        if self._observed:
+            self.routes.replace({name: self._route(model) for name, model in self._models.items()})
+
+    def _route(self, model: _Model) -> Route:
+        ready = {v.manifest.version: v for v in model.versions.values() if v.phase == Phase.READY}
+        canary = model.refs.canary
+        chosen = ready.get(canary.version) if canary else None
+        percent = canary.percent if canary and chosen else 0.0
+        return Route(model.name, model.serving, chosen, percent, ready, self._state(model))
+
+    def _latch_readiness(self) -> None:
+        if self._ready or not self._observed:
+            return
+        names = self._settings.models or tuple(self._models)
+        for name in names:
+            model = self._models.get(name)
+            if model is None:
+                return
+            attempts = {ref: version.attempts for ref, version in model.versions.items()}
+            serving = model.serving.ref if model.serving else None
+            if not model.published.refused and not has_verdict(model.refs, model.phases(), serving, attempts):
+                return
+        self._ready = True
+        states = {name: self._state(self._models[name]) for name in names}
+        log.info("instance ready", extra={"fields": {"models": states}})
+
+    def _state(self, model: _Model) -> str:
+        if model.serving is not None:
+            return "serving" if model.serving.ref == model.refs.stable else "degraded"
+        stable = model.versions.get(model.refs.stable) if model.refs.stable else None
+        if stable is not None:
+            return str(stable.phase)
+        return "refused" if model.published.refused else "unpublished"
+
+    def _describe(self, model: _Model) -> dict[str, Any]:
+        serving = model.serving
+        shown = serving or next(iter(model.versions.values()), None)
+        refs = model.refs
+        refused = [{"version": version, "reason": reason} for version, reason in model.published.refused.items()]
+        for version in model.versions.values():
+            if version.reason:
+                refused.append({"version": version.manifest.version, "reason": version.reason})
+        return {
+            "name": model.name,
+            "task": shown.manifest.task if shown else None,
+            "version": serving.manifest.version if serving else None,
+            "digest": serving.manifest.digest if serving else None,
+            "state": self._state(model),
+            "precision": serving.precision if serving else None,
+            "memory_bytes": sum(version.memory_bytes for version in model.versions.values()),
+            "previous": _ref(refs.previous),
+            "canary": _ref(refs.canary) | {"percent": refs.canary.percent} if refs.canary else None,
+            "refused": refused,
+            "versions": [
+                {
+                    "version": version.manifest.version,
+                    "digest": version.manifest.digest,
+                    "state": str(version.phase),
+                    "reason": version.reason or None,
+                    "precision": version.precision,
+                    "memory_bytes": version.memory_bytes,
+                    "timeline": list(version.timeline),
+                }
+                for version in model.versions.values()
+            ],
+        }
+
+    def _log(self, message: str, version: Version, **fields: Any) -> None:
+        level = logging.WARNING if "failed" in message or "refused" in message else logging.INFO
+        fields = {"model": version.name, "version": version.manifest.version, **fields}
+        log.log(level, message, extra={"fields": fields})
+
+
+def _ref(ref: Any) -> Any:
+    return None if ref is None else {"version": ref.version, "digest": ref.digest}

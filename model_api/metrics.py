@@ -1,0 +1,115 @@
+"""What Prometheus sees, in a registry of its own: one web process answers, so nothing is merged over files.
+
+Labels are bounded: routes are the app's own rules ("unmatched" for the rest), methods are the known ones, models and
+versions come from answers and from the manager, never from what a caller wrote.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LATENCY_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_STEP_MS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30000)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class LoadedModels(Collector):
+    """The gauge of what is loaded. `show` replaces all rows at once, so that a scrape sees no mixture."""
+
+    def __init__(self) -> None:
+        self._rows: tuple[tuple[str, str, str], ...] = ()
+
+    def show(self, rows: Iterable[Sequence[str]]) -> None:
+        """Rows of (model, version, state), the state in the manager's words (loading, serving, draining, ...)."""
+        self._rows = tuple(sorted({(model, version, state) for model, version, state in rows}))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "model_api_loaded_models",
+            "Versions of models on this instance, by state.",
+            labels=["model", "version", "state"],
+        )
+        for row in self._rows:
+            family.add_metric(row, 1)
+        yield family
+
+
+class Metrics:
+    """All metrics of one process; thread-safe. The manager and the batcher set theirs, the edge observes requests."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        served = ["model", "version"]
+        self.requests = Counter(
+            "model_api_requests", "Answered requests.", ["route", "method", "status"], registry=registry
+        )
+        self.latency_s = Histogram(
+            "model_api_request_seconds",
+            "From the request's headers to its answer, of answers by a model.",
+            served,
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.queue_ms = Histogram(
+            "model_api_queue_ms", "Waiting for a lane.", served, buckets=_STEP_MS, registry=registry
+        )
+        self.forward_ms = Histogram("model_api_forward_ms", "In a lane.", served, buckets=_STEP_MS, registry=registry)
+        self.batch_size = Histogram(
+            "model_api_batch_size",
+            "Rows of the micro-batch that a request ran in.",
+            served,
+            buckets=_BATCH,
+            registry=registry,
+        )
+        self.lane_batches = Counter("model_api_lane_batches", "Micro-batches run by the lanes.", registry=registry)
+        self.lane_rows = Counter("model_api_lane_rows", "Rows in those micro-batches.", registry=registry)
+        self.lane_tokens = Counter("model_api_lane_tokens", "Tokens in those micro-batches.", registry=registry)
+        self.tokens = Counter("model_api_tokens", "Tokens of answered requests.", served, registry=registry)
+        self.queue_entries = Gauge("model_api_queue_entries", "Requests waiting or running now.", registry=registry)
+        self.mount_up = Gauge(
+            "model_api_mount_up", "1 if the last look at the shared file system succeeded.", registry=registry
+        )
+        self.mount_age_s = Gauge(
+            "model_api_mount_age_seconds", "Seconds since that look; NaN before the first.", registry=registry
+        )
+        self.ready = Gauge("model_api_ready", "1 if /readyz says ready.", registry=registry)
+        self.loaded = LoadedModels()
+        registry.register(self.loaded)
+        self.mount_age_s.set(float("nan"))
+
+    def observe_request(self, route: str | None, method: str, status: int) -> None:
+        """`route` is the matched rule, None where none matched."""
+        known = method if method in METHODS else "other"
+        self.requests.labels(route or "unmatched", known, str(status)).inc()
+
+    def observe_batch(self, rows: int, tokens: int) -> None:
+        """One micro-batch that a lane ran; called on a runner thread."""
+        self.lane_rows.inc(rows)
+        self.lane_tokens.inc(tokens)
+        self.lane_batches.inc()
+
+    def observe_answer(
+        self,
+        model: str,
+        version: str,
+        *,
+        seconds: float,
+        queue_ms: float,
+        forward_ms: float,
+        batch_size: int,
+        n_tokens: int,
+    ) -> None:
+        """One answer by a model; a cached one has no batch (batch_size 0) and counts in the latency only."""
+        self.latency_s.labels(model, version).observe(seconds)
+        if batch_size:
+            self.queue_ms.labels(model, version).observe(queue_ms)
+            self.forward_ms.labels(model, version).observe(forward_ms)
+            self.batch_size.labels(model, version).observe(batch_size)
+            self.tokens.labels(model, version).inc(n_tokens)
+
+    def render(self) -> bytes:
+        """The text format of /metrics."""
+        return generate_latest(self.registry)

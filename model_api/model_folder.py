@@ -1,0 +1,233 @@
+"""Is this folder a model that may be served? One judgement for publishing authors and for plain copies on EFS.
+
+A model is every file in the folder whose name doesn't begin with a dot, but manifest.json and SHA256SUMS, which
+describe it. Stdlib only, Python 3.9: the publisher's far side runs it too.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from model_api.errors import Refused
+from model_api.manifest import MANIFEST_NAME, check_path
+from model_api.safetensors_header import Incomplete, Tensor, read_tensors
+
+SUMS_NAME = "SHA256SUMS"
+DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME})
+# What this release can serve. tasks.MODULES holds a subset (a test sees to it); this copy spares authors numpy.
+TASKS = frozenset({"embedding", "text-classification", "summarization"})
+
+ACCEPTED = frozenset(
+    {".safetensors", ".json", ".jsonl", ".txt", ".model", ".spm", ".bpe", ".vocab", ".jinja", ".yaml", ".yml", ".csv"}
+    | {".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".svg"}
+)
+DOCUMENTS = frozenset({"license", "licence", "notice", "readme", "copying", "authors", "use_policy"})
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".ot", ".mar"})
+OTHER_WEIGHTS = frozenset({".h5", ".msgpack", ".onnx", ".pb", ".tflite", ".gguf", ".ggml", ".keras", ".mlmodel"})
+WHAT_IS_ACCEPTED = "accepted are safetensors weights with their JSON, tokenizer and text files"
+
+_BARE = ("Model", "ForMaskedLM", "ForPreTraining")
+_DECODERS = ("gpt", "llama", "mistral", "qwen", "gemma", "phi", "opt", "bloom", "falcon", "vit", "clip", "whisper")
+
+
+def list_files(folder: Path, exclude: Sequence[str] = (), links: bool = True) -> dict[str, Path]:
+    """The model's files by relative path, sorted; the value is where the bytes really are.
+
+    A symbolic link is followed where it stays inside the folder or, in a Hugging Face cache, inside the same
+    repository's blobs; with `links` false every link is refused. Raises Refused naming the file; OSError.
+    """
+    base = folder.resolve(strict=True)
+    roots = [base]
+    if base.parent.name == "snapshots":
+        roots.append(base.parent.parent / "blobs")
+    found: dict[str, Path] = {}
+
+    def visit(directory: Path, prefix: str) -> None:
+        with os.scandir(directory) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                path = prefix + entry.name
+                if entry.name.startswith(".") or any(fnmatch.fnmatch(path, pattern) for pattern in exclude):
+                    continue
+                target = Path(entry.path)
+                if entry.is_symlink():
+                    target = _follow(target, path, roots, links)
+                mode = target.stat().st_mode
+                if stat.S_ISDIR(mode):
+                    if entry.is_symlink():
+                        raise Refused(path, "a symbolic link to a folder; copy the folder itself")
+                    visit(target, path + "/")
+                elif not stat.S_ISREG(mode):
+                    raise Refused(path, "neither a file nor a folder")
+                elif path not in DESCRIBING:
+                    found[check_path(path)] = target
+
+    visit(base, "")
+    return found
+
+
+def _follow(link: Path, path: str, roots: Sequence[Path], links: bool) -> Path:
+    if not links:
+        raise Refused(path, "a symbolic link; copy what it points to (rsync -aL, or scp -r)")
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise Refused(path, "a symbolic link that points nowhere") from error
+    if not any(root in target.parents for root in roots):
+        raise Refused(path, "a symbolic link that points outside the model's folder")
+    return target
+
+
+def check_files(files: Mapping[str, Path], max_json_bytes: int = 2**40) -> list[Tensor]:
+    """Check names and structure; return all tensors. Raises Incomplete where a copy in progress would look the same,
+    Refused for what more bytes can't mend; OSError. JSON files above `max_json_bytes` are not parsed."""
+    for path in files:
+        _check_kind(path, files)
+    documents = {
+        path: read_json(files, path) if file.stat().st_size <= max_json_bytes else None
+        for path, file in files.items()
+        if path.endswith(".json")
+    }
+    tensors: list[Tensor] = []
+    for path, file in files.items():
+        if path.endswith(".safetensors"):
+            tensors += read_tensors(file, path)
+    _check_weights(files, documents)
+    if not isinstance(documents.get("config.json", _transformer(documents)), dict):
+        raise Incomplete("config.json", "missing; without it nobody can tell what the weights are")
+    _check_modules(files, documents)
+    _check_tokenizer(files, documents)
+    return tensors
+
+
+def _check_kind(path: str, files: Mapping[str, Path]) -> None:
+    pure = PurePosixPath(path)
+    suffix = pure.suffix.lower()
+    if suffix in PICKLES:
+        beside = "; the safetensors beside it suffice: leave it out" if _has_weights(files) else ""
+        raise Refused(path, f"may be a pickle, which runs code when it is loaded; {WHAT_IS_ACCEPTED}{beside}")
+    if suffix in OTHER_WEIGHTS:
+        raise Refused(path, f"weights in a format that is not served; {WHAT_IS_ACCEPTED}")
+    if suffix not in ACCEPTED and pure.stem.lower() not in DOCUMENTS and suffix != "":
+        raise Refused(path, f"not a file that a model is made of; {WHAT_IS_ACCEPTED}")
+
+
+def _has_weights(files: Mapping[str, Path]) -> bool:
+    return any(path.endswith(".safetensors") for path in files)
+
+
+def read_json(files: Mapping[str, Path], path: str) -> Any:
+    """A JSON file's content. Raises Incomplete if it doesn't parse: half a file looks like that too."""
+    try:
+        return json.loads(files[path].read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Incomplete(path, "not valid JSON") from error
+
+
+def _check_weights(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
+    for path, document in documents.items():
+        if not path.endswith(".safetensors.index.json"):
+            continue
+        parent = PurePosixPath(path).parent
+        shards = document.get("weight_map") if isinstance(document, dict) else None
+        if not isinstance(shards, dict) or not shards or not all(isinstance(s, str) for s in shards.values()):
+            raise Refused(path, "its weight_map names no shards")
+        for shard in sorted(set(shards.values())):
+            if str(parent / check_path(shard)) not in files:
+                raise Incomplete(str(parent / shard), f"missing; {path} lists this shard")
+    if not _has_weights(files):
+        raise Incomplete("model.safetensors", f"missing; {WHAT_IS_ACCEPTED}")
+
+
+def _transformer(documents: Mapping[str, Any]) -> Any:
+    """config.json of a sentence-transformers folder that keeps its transformer in a sub-folder."""
+    modules = documents.get("modules.json")
+    first = modules[0] if isinstance(modules, list) and modules else None
+    path = first.get("path") if isinstance(first, dict) else None
+    return documents.get(f"{path}/config.json") if path else None
+
+
+def _check_modules(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
+    """Every part that a sentence-transformers model declares must be there: without its pooling it answers wrongly."""
+    modules = documents.get("modules.json")
+    if modules is None:
+        telling = [p for p in ("config_sentence_transformers.json", "sentence_bert_config.json") if p in documents]
+        telling += [path for path in documents if path.endswith("_Pooling/config.json")]
+        if telling or _card_names_sentence_transformers(files):
+            raise Incomplete(
+                "modules.json", f"missing, though {(telling or ['README.md'])[0]} says that it belongs here"
+            )
+        return
+    if not isinstance(modules, list) or not all(
+        isinstance(m, dict) and isinstance(m.get("path"), str) and isinstance(m.get("type"), str) for m in modules
+    ):
+        raise Refused("modules.json", "not a list of modules with a path and a type")
+    for module in modules:
+        folder = module["path"]
+        if folder:
+            check_path(folder)
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind in ("Transformer", "Pooling", "Dense"):
+            config = f"{folder}/config.json" if folder else "config.json"
+            if config not in documents:
+                raise Incomplete(config, "missing; modules.json lists this module")
+
+
+def _card_names_sentence_transformers(files: Mapping[str, Path]) -> bool:
+    card = files.get("README.md")
+    if card is None:
+        return False
+    head = card.read_bytes()[:4096]
+    return head.startswith(b"---") and b"library_name: sentence-transformers" in head
+
+
+def _check_tokenizer(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
+    """tokenizer.json, or a vocab.txt that the config vouches for."""
+    if any(PurePosixPath(path).name == "tokenizer.json" for path in files):
+        return
+    for path, file in files.items():
+        if PurePosixPath(path).name != "vocab.txt":
+            continue
+        config = documents.get("config.json") or _transformer(documents)
+        n_lines = len(file.read_bytes().splitlines())
+        wanted = config.get("vocab_size") if isinstance(config, dict) else None
+        if n_lines == wanted:
+            return
+        raise Incomplete(path, f"{n_lines} entries, config.json says {wanted}; add tokenizer.json to serve it as it is")
+    raise Incomplete(
+        "tokenizer.json",
+        "missing; make it with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) from transformers",
+    )
+
+
+def infer_task(files: Mapping[str, Path]) -> str:
+    """The task that the model's own files speak of. Raises Refused where they don't say."""
+    if "modules.json" in files:
+        return "embedding"
+    config = read_json(files, "config.json")
+    architectures = config.get("architectures") if isinstance(config, dict) else None
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    family = str(config.get("model_type", "")).lower() if isinstance(config, dict) else ""
+    if architecture.endswith("ForSequenceClassification"):
+        return "text-classification"
+    if "T5" in architecture:
+        return "summarization"
+    if (architecture.endswith(_BARE) or (not architecture and family)) and not family.startswith(_DECODERS):
+        return "embedding"
+    raise Refused(
+        "config.json",
+        f"no task is known for architecture {architecture or '(none)'}; tasks: {', '.join(sorted(TASKS))}",
+    )
+
+
+def memory_bytes(tensors: Sequence[Tensor]) -> int:
+    """Estimated peak while loading: the weights as they lie in the file, plus a prepacked float32-sized copy of every
+    matrix but the embedding tables (those stay mapped), plus 64 MiB for what any process group needs."""
+    matrices = [t for t in tensors if len(t.shape) == 2 and "embed" not in t.name and "shared" not in t.name]
+    prepacked = sum(4 * t.shape[0] * t.shape[1] for t in matrices)
+    return sum(t.n_bytes for t in tensors) + prepacked + 64 * 2**20

@@ -1,0 +1,218 @@
+"""The model processes: a fork server that has imported torch, a leader per version, a lane per core.
+
+Each dies with its parent (PR_SET_PDEATHSIG, and end-of-file on its socket), so that nothing is left behind whoever is
+killed. Signals meant for the service (SIGTERM goes to the whole control group, Ctrl-C to the whole terminal) are
+ignored here: the web process drains first and then closes the sockets.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from model_api import messages
+from model_api.errors import ModelApiError, ProbeFailed, Refused
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_RESTART_AT_MOST_EVERY_S = 1.0
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel for SIGKILL when the parent's thread that made us ends. Elsewhere than on Linux: sockets only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before we asked
+        os._exit(1)
+
+
+def fork_child(run: Callable[[], None]) -> int:
+    """Fork; the child calls `run` and exits whatever happens. The child's pid."""
+    parent_pid = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        die_with_parent(parent_pid)
+        run()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def serve_forks(control: socket.socket) -> None:
+    """The fork server's loop: a message with a socket asks for a leader that talks over it."""
+    while True:
+        try:
+            spec, _ = messages.receive(control)
+            _, fds, _, _ = socket.recv_fds(control, 1, 1)
+        except OSError:
+            return
+        with socket.socket(fileno=fds[0]) as connection:
+
+            def run(spec: Mapping[str, Any] = spec, connection: socket.socket = connection) -> None:
+                control.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                lead(connection, spec)
+
+            fork_child(run)
+
+
+def lead(control: socket.socket, spec: Mapping[str, Any]) -> None:
+    """A leader's life: fetch, load, warm, check, fork the lanes, and start each anew that dies.
+
+    `spec`: manifest (JSON text), source (folder on the shared file system, or null for the local store alone),
+    settings (local_store, precision, lanes, ...). Reports stages as they begin, and {"event": "failed"} with `final`.
+    """
+    messages.send(control, {"event": "started", "pid": os.getpid()})
+
+    def report(stage: str, **details: Any) -> None:
+        messages.send(control, {"event": "stage", "stage": stage, **details})
+
+    try:
+        from model_api.loading import bring_up
+
+        model = bring_up(spec, report)
+    except Exception as error:
+        known = isinstance(error, ModelApiError)
+        if not known:
+            log.exception("loading failed")
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):
+            final = isinstance(error, Refused | ProbeFailed)
+            messages.send(control, {"event": "failed", "reason": reason, "final": final})
+        return
+    _Lanes(control, model, int(spec["lanes"])).run_until_closed()
+
+
+class _Lanes:
+    """The leader's children."""
+
+    def __init__(self, control: socket.socket, model: Any, n_lanes: int) -> None:
+        self._control = control
+        self._model = model
+        self._pids: dict[int, int] = {}
+        self._started: dict[int, float] = {}
+        self._n_lanes = n_lanes
+
+    def run_until_closed(self) -> None:
+        """Fork all, say ready, and keep them alive until the web process closes the socket."""
+        # SIGCHLD interrupts select through this pipe.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        os.set_blocking(reader, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for index in range(self._n_lanes):
+            self._fork(index)
+        messages.send(self._control, {"event": "ready", "precision": self._model.precision})
+        while True:
+            wait_s = self._next_restart_s()
+            readable, _, _ = select.select([self._control.fileno(), reader], [], [], wait_s)
+            if self._control.fileno() in readable:
+                try:
+                    request, _ = messages.receive(self._control)
+                except OSError:
+                    break
+                self._kill(request["kill_lane"])
+            with contextlib.suppress(BlockingIOError):
+                os.read(reader, 4096)
+            self._reap()
+            self._restart_dead()
+        for index in list(self._pids):
+            self._kill(index)
+
+    def _fork(self, index: int) -> None:
+        web_end, lane_end = socket.socketpair()
+
+        def run() -> None:
+            self._control.close()
+            web_end.close()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            run_lane(lane_end, self._model)
+
+        with web_end, lane_end:
+            pid = fork_child(run)
+            self._pids[index] = pid
+            self._started[index] = time.monotonic()
+            messages.send(self._control, {"event": "lane", "index": index, "pid": pid})
+            socket.send_fds(self._control, [b"F"], [web_end.fileno()])
+
+    def _kill(self, index: int) -> None:
+        if pid := self._pids.get(index):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for index, pid in list(self._pids.items()):
+            done, _ = os.waitpid(pid, os.WNOHANG)
+            if done:
+                del self._pids[index]
+
+    def _dead(self) -> list[int]:
+        return [index for index in range(self._n_lanes) if index not in self._pids]
+
+    def _next_restart_s(self) -> float | None:
+        """Seconds until a dead lane may start again: one that dies at once must not keep a core busy forking."""
+        due = [self._started[index] + _RESTART_AT_MOST_EVERY_S - time.monotonic() for index in self._dead()]
+        return max(0.0, min(due)) if due else None
+
+    def _restart_dead(self) -> None:
+        for index in self._dead():
+            if time.monotonic() - self._started[index] >= _RESTART_AT_MOST_EVERY_S:
+                self._fork(index)
+
+
+def run_lane(connection: socket.socket, model: Any) -> None:
+    """A lane's life: a batch in, its outputs out, until the web process closes the socket."""
+    after_fork = getattr(model, "after_fork", None)
+    if after_fork:
+        after_fork()
+    while True:
+        try:
+            header, arrays = messages.receive(connection)
+        except OSError:
+            return
+        try:
+            outputs = model.forward(arrays, header["parameters"])
+            reply: dict[str, Any] = {}
+        except Exception as error:
+            # The place, never the message: it may quote a caller's data, and this goes to the log.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+            reply, outputs = {"error": place}, []
+        try:
+            messages.send(connection, reply, outputs)
+        except OSError:
+            return
+
+
+def main(control_fd: int, parent_pid: int) -> NoReturn:
+    """The fork server: import what every model needs, on one thread, then fork on demand."""
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaders are reaped by the kernel
+    die_with_parent(parent_pid)
+    from model_api.loading import import_runtime
+
+    import_runtime()
+    serve_forks(socket.socket(fileno=control_fd))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

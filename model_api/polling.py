@@ -1,0 +1,78 @@
+"""The thread that looks at the shared file system. It answers no request, so it may hang as long as that hangs."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from model_api.calls import Mount
+from model_api.errors import RepositoryUnavailable
+from model_api.repository import Published, Repository
+
+log = logging.getLogger(__name__)
+
+
+class Poller:
+    """Looks every `poll_s` seconds (with jitter, so that instances don't look all at once) and tells the manager."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        names: Collection[str] | None,
+        poll_s: float,
+        *,
+        on_observed: Callable[[Mapping[str, Published]], None],
+        on_unavailable: Callable[[str], None],
+    ) -> None:
+        self._repository = repository
+        self._names = names
+        self._poll_s = poll_s
+        self._on_observed = on_observed
+        self._on_unavailable = on_unavailable
+        self._stop = threading.Event()
+        self._began_at: float | None = None
+        self._whole_at: float | None = None
+        self._failure: str | None = "not looked at yet"
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; it isn't waited for, since it may be hanging."""
+        self._stop.set()
+
+    def mount(self) -> Mount:
+        """Any thread; never touches the file system."""
+        now = time.monotonic()
+        age_s = None if self._whole_at is None else round(now - self._whole_at, 3)
+        began_at = self._began_at
+        # A look that takes ten polls is a hang: NFS doesn't fail, it waits.
+        if began_at is not None and now - began_at > max(5.0, 10 * self._poll_s):
+            return Mount(False, f"no answer for {now - began_at:.0f} s", age_s)
+        return Mount(self._failure is None, self._failure or "ok", age_s)
+
+    def _run(self) -> None:
+        was_failing = False
+        while not self._stop.is_set():
+            self._began_at = time.monotonic()
+            try:
+                observed = self._repository.observe(self._names)
+            except RepositoryUnavailable as error:
+                self._failure = str(error)
+                if not was_failing:
+                    log.warning("the repository is unavailable", extra={"fields": {"reason": str(error)}})
+                was_failing = True
+                self._on_unavailable(str(error))
+            except Exception:
+                log.exception("looking at the repository failed")
+                self._failure = "looking at the repository failed; see the log"
+            else:
+                self._failure, self._whole_at = None, time.monotonic()
+                if was_failing:
+                    log.info("the repository is available again")
+                was_failing = False
+                self._on_observed(observed)
+            self._began_at = None
+            self._stop.wait(self._poll_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, no secret

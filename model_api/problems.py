@@ -1,0 +1,147 @@
+"""Exception -> HTTP: the one table, and the Flask handler that turns every error into application/problem+json.
+
+RFC 9457, with `request_id` and, for bodies, `errors`: a list of {"pointer", "detail"} with RFC 6901 pointers.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from flask import Flask, Response
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from model_api import errors
+from model_api.routes.requests import current_request
+
+LOGGER = logging.getLogger("model_api.problems")
+MAX_POINTER_CHARS = 256
+MAX_ERRORS = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one type of error is told. `retry_after_s` becomes Retry-After: when asking again makes sense."""
+
+    status: int
+    slug: str
+    title: str
+    retry_after_s: int | None = None
+
+
+ROWS: Mapping[type[Exception], Row] = {
+    errors.MalformedRequest: Row(400, "malformed-request", "The body is not a JSON object"),
+    errors.InvalidInput: Row(422, "invalid-input", "A value of the body can't be served"),
+    errors.UnknownModel: Row(404, "unknown-model", "No such model"),
+    errors.VersionNotLoaded: Row(404, "version-not-loaded", "That version is not loaded here"),
+    errors.QueueFull: Row(503, "queue-full", "Too much is waiting already", retry_after_s=1),
+    errors.DeadlineExceeded: Row(504, "deadline-exceeded", "No answer within the time limit"),
+    errors.ModelNotReady: Row(503, "model-not-ready", "The model is not loaded", retry_after_s=5),
+    errors.LaneFailed: Row(503, "lane-failed", "The model process died under the request", retry_after_s=1),
+    errors.ForwardFailed: Row(500, "forward-failed", "The model failed on this input"),
+    errors.CallerLeft: Row(499, "caller-left", "Client Closed Request"),
+    errors.RepositoryUnavailable: Row(
+        503, "repository-unavailable", "The shared file system is out of reach", retry_after_s=5
+    ),
+}
+UNEXPECTED = Row(500, "internal-error", "Internal Server Error")
+# What to tell about errors that the framework finds; for others its own, fixed description is told.
+HTTP_DETAILS: Mapping[int, str] = {
+    404: "no such route; /openapi.json lists all of them",
+    405: "this route doesn't take that method; the Allow header lists those it takes",
+    413: "the body is larger than this server takes",
+    500: "the server failed; its log has the cause under this request_id",
+}
+
+
+class InvalidBody(Exception):
+    """The body doesn't have the route's shape; `places` are (pointer, detail) of each finding."""
+
+    def __init__(self, places: Sequence[tuple[str, str]]) -> None:
+        super().__init__(places[0][1] if places else "")
+        self.places = places
+
+
+def row_of(kind: type[BaseException]) -> Row:
+    """The row of the nearest type in the exception's ancestry."""
+    return next((ROWS[base] for base in kind.__mro__ if base in ROWS), UNEXPECTED)
+
+
+def pointer(location: Sequence[str | int]) -> str:
+    """RFC 6901. One that would be absurdly long (a caller's own key) ends at the parent."""
+    parts = ["/" + str(part).replace("~", "~0").replace("/", "~1") for part in location]
+    while sum(map(len, parts)) > MAX_POINTER_CHARS:
+        parts.pop()
+    return "".join(parts)
+
+
+def raise_invalid_body(error: ValidationError) -> None:
+    """flask-openapi3 calls it when a body, checked by pydantic, doesn't fit. Values are never quoted."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    raise InvalidBody([(pointer(f["loc"]), f["msg"][:1].lower() + f["msg"][1:]) for f in found[:MAX_ERRORS]])
+
+
+def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> Response:
+    """An application/problem+json response to the request at hand."""
+    request = current_request()
+    document: dict[str, Any] = {
+        "type": f"/problems/{row.slug}",
+        "title": row.title,
+        "status": row.status,
+        "detail": detail,
+        "instance": quote(request.path[:MAX_POINTER_CHARS]),
+        "request_id": request.id,
+        **(extra or {}),
+    }
+    try:
+        body = orjson.dumps(document)
+    except orjson.JSONEncodeError:  # a lone surrogate in a detail
+        body = orjson.dumps({**document, "detail": ascii(detail)})
+    status = f"{row.status} {row.title}" if row.status == 499 else row.status
+    response = Response(body, status, mimetype="application/problem+json")
+    if row.retry_after_s is not None:
+        response.headers["Retry-After"] = str(row.retry_after_s)
+    return response
+
+
+def answer_error(error: Exception) -> Response:
+    """The response for any exception. Only what the error's type allows is told; everything else goes to the log."""
+    if isinstance(error, InvalidBody):
+        places = [{"pointer": place, "detail": detail} for place, detail in error.places]
+        first = places[0]
+        return problem(
+            ROWS[errors.InvalidInput], f"{first['pointer'] or 'body'}: {first['detail']}", {"errors": places}
+        )
+    if isinstance(error, errors.InvalidInput):
+        found = [{"pointer": error.pointer, "detail": str(error)}]
+        return problem(ROWS[errors.InvalidInput], str(error), {"errors": found})
+    if isinstance(error, HTTPException):
+        return _answer_http(error)
+    row = row_of(type(error))
+    if row is UNEXPECTED:
+        LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"id": current_request().id}})
+        return problem(row, HTTP_DETAILS[500])
+    return problem(row, str(error))
+
+
+def _answer_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status == 500 and getattr(error, "original_exception", None) is not None:
+        LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"id": current_request().id}})
+    name = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else error.name
+    row = UNEXPECTED if status == 500 else Row(status, name.lower().replace(" ", "-").replace("'", ""), name)
+    response = problem(row, HTTP_DETAILS.get(status) or error.description or name)
+    for header, value in error.get_headers():
+        if header.lower() not in ("content-type", "content-length"):
+            response.headers[header] = value
+    if status in (429, 503):
+        response.headers.setdefault("Retry-After", "1")
+    return response
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(Exception, answer_error)

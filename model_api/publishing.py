@@ -1,0 +1,84 @@
+"""Publish a folder: check it, hash it, stage it, put it in place.
+
+Stdlib only, Python 3.9: the publisher's far side runs it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_api.errors import Refused
+from model_api.manifest import FileEntry, Manifest, Probe, check_name
+from model_api.model_folder import TASKS, check_files, infer_task, list_files, memory_bytes
+from model_api.repository import Layout, mount_check
+from model_api.staging import Progress, Upload, remove_dead_uploads
+from model_api.store_changes import Outcome, free_version, locked, settle_existing
+
+_BLOCK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A checked and hashed folder: a manifest whose version is still open, and where each file's bytes are."""
+
+    manifest: Manifest
+    files: Mapping[str, Path]
+
+
+def draft(
+    folder: Path,
+    name: str,
+    progress: Progress,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    probes: Sequence[Probe] = (),
+    exclude: Sequence[str] = (),
+) -> Draft:
+    """Check `folder` and hash its files. Raises Refused naming the file that must not be published; OSError."""
+    check_name("model", name)
+    if task is not None and task not in TASKS:
+        raise Refused("", f"unknown task {task!r}; known: {', '.join(sorted(TASKS))}")
+    if not folder.is_dir():
+        raise Refused("", f"{folder} is not a folder; give the model's folder or a Hugging Face snapshot")
+    files = list_files(folder, exclude)
+    tensors = check_files(files)
+    task = task or infer_task(files)
+    total_bytes, done_bytes = sum(file.stat().st_size for file in files.values()), 0
+    entries = []
+    for path, file in files.items():
+        sha256, n_bytes = hashlib.sha256(), 0
+        with file.open("rb", buffering=0) as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                sha256.update(block)
+                n_bytes += len(block)
+                done_bytes += len(block)
+                progress(done_bytes, max(total_bytes, done_bytes))
+        entries.append(FileEntry(path, n_bytes, sha256.hexdigest()))
+    manifest = Manifest(
+        name, "unnamed", task, tuple(entries), memory_bytes(tensors), dict(options or {}), tuple(probes)
+    )
+    return Draft(manifest, files)
+
+
+def publish(
+    layout: Layout, made: Draft, progress: Progress, version: str | None = None, canary_percent: float | None = None
+) -> Outcome:
+    """Publish onto a mounted store. The same content again is a no-op. Raises Refused, RefsConflict,
+    RepositoryUnavailable, RepositoryError (no room), OSError."""
+    mount_check(layout.root)
+    name = made.manifest.model
+    with locked(layout, name):
+        remove_dead_uploads(layout, name)
+        settled = settle_existing(layout, made.manifest, canary_percent)
+        if settled is None:
+            free_version(layout, name, version)  # fail before the copy rather than after it
+    if settled is not None:
+        return settled
+    with Upload(layout, made.manifest) as upload:
+        upload.require_room()
+        upload.copy(made.files, progress)
+        return upload.finish(version, canary_percent)

@@ -1,0 +1,74 @@
+"""Any other encoder architecture, computed by transformers: the same interface as Encoder, slower.
+
+Model side only, one thread. transformers is imported on load, which takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model_api.encoder import DTYPES, TokenIds
+from model_api.errors import Refused
+from model_api.pooling import pool
+from model_api.weights import CONFIG_FILE, WeightReader, read_config
+
+
+class ReferenceEncoder:
+    """One text at a time and unpadded, so that here too an answer doesn't depend on the batch."""
+
+    def __init__(self, model: Any, precision: str) -> None:
+        config = model.config
+        self._model = model
+        self.precision = precision
+        self.hidden_size: int = config.hidden_size
+        limit = getattr(config, "max_position_embeddings", None)
+        self.max_tokens: int = limit if isinstance(limit, int) and limit > 0 else 512
+
+    @classmethod
+    def load(cls, folder: Path, precision: str) -> ReferenceEncoder:
+        """Raises Refused where transformers can't make an encoder of the folder. Runs no code from it."""
+        read_config(folder)
+        WeightReader(folder)  # refuses a folder without whole safetensors, in our words
+        from transformers import AutoModel
+
+        try:
+            model, notes = AutoModel.from_pretrained(
+                folder,
+                dtype=DTYPES[precision],
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (ValueError, OSError, RuntimeError, KeyError) as error:
+            raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+        # A pooler that the file lacks is made up at random; it isn't used here. Anything else missing is.
+        missing = sorted(name for name in notes["missing_keys"] if "pooler" not in name)
+        if missing:
+            raise Refused("model.safetensors", f"tensor {missing[0]!r} is missing")
+        return cls(model.eval(), precision)
+
+    def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
+        """As Encoder.hidden_states."""
+        for sequence in sequences:
+            if not 1 <= len(sequence) <= self.max_tokens:
+                raise ValueError(f"a sequence of {len(sequence)} tokens; 1 to {self.max_tokens} are possible")
+        with torch.inference_mode():
+            return [self._one(torch.from_numpy(np.asarray(s, np.int64))) for s in sequences]
+
+    def _one(self, ids: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self._model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None])[0]
+        return states[0]
+
+    def pooled(self, sequences: Sequence[TokenIds], pooling: str) -> npt.NDArray[np.float32]:
+        """As Encoder.pooled."""
+        vectors = np.empty((len(sequences), self.hidden_size), np.float32)
+        for number, states in enumerate(self.hidden_states(sequences)):
+            vectors[number] = pool(states, [len(states)], pooling)[0].numpy()
+        return vectors

@@ -1,0 +1,64 @@
+"""Parts of the OpenAPI document that routes share: how answers and problems are described."""
+
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+
+Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
+_HEADERS = {
+    "X-Model": "The model that answered.",
+    "X-Model-Version": "Its version.",
+    "X-Model-Digest": "sha256 over its weights and every option that changes an answer.",
+    "Server-Timing": "Milliseconds in the queue, in the forward, and in all.",
+}
+_PROBLEMS = {
+    400: "The body is not a JSON object.",
+    404: "No such model, or that version is not loaded here.",
+    413: "The body is too large.",
+    415: "The body is not sent as JSON.",
+    422: "A value of the body can't be served; `errors` points at it.",
+    429: "Too many requests; Retry-After tells when to ask again.",
+    500: "The model failed on this input.",
+    503: "Too much is waiting, or the model isn't loaded; Retry-After tells when to ask again.",
+    504: "No answer within the time limit.",
+}
+
+
+def problem(description: str) -> dict[str, Any]:
+    """One response that is a problem document."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": description, "content": content}
+
+
+def _header(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def problems(*statuses: int) -> Responses:
+    """Responses for `statuses`, each a problem document."""
+    documents: Responses = {}
+    for status in statuses:
+        document = problem(_PROBLEMS[status])
+        if status in (429, 503):
+            seconds = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
+            document["headers"] = {"Retry-After": seconds}
+        documents[status] = document
+    return documents
+
+
+def answer(model: type[BaseModel], description: str, *, by_model: bool = False) -> Responses:
+    """The 200 response with the schema of `model`, which pages.py adds to the components."""
+    document: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}},
+        "headers": {"X-Request-Id": _header("The request's own X-Request-Id, or a fresh one.")},
+    }
+    if by_model:
+        document["headers"] |= {name: _header(text) for name, text in _HEADERS.items()}
+    return {200: document}
+
+
+def text(media_type: str, description: str) -> Responses:
+    """A 200 response of another media type."""
+    return {200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}}

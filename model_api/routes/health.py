@@ -1,0 +1,59 @@
+"""Liveness, readiness, the state of the shared file system, and the metrics. None of them waits for anything."""
+
+from dataclasses import asdict
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from model_api.problems import Row, problem
+from model_api.routes.documents import answer, problems, text
+from model_api.routes.requests import current_metrics, current_service
+from model_api.routes.responses import json_response
+from model_api.routes.schemas import Alive, MountState, ReadinessState
+
+blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations")])
+NOT_READY = Row(503, "not-ready", "This instance is not ready", retry_after_s=5)
+NOT_MOUNTED = Row(503, "not-mounted", "The shared file system is not mounted", retry_after_s=5)
+
+
+@blueprint.get("/healthz", summary="Is the process alive?", responses=answer(Alive, "It is."))
+def healthz() -> Response:
+    return json_response({"status": "alive"})
+
+
+@blueprint.get(
+    "/readyz",
+    summary="Should this instance get traffic?",
+    responses={**answer(ReadinessState, "It should."), **problems(503)},
+)
+def readyz() -> Response:
+    found = current_service().readiness()
+    state = {"ready": found.ready, "draining": found.draining, "models": dict(found.models)}
+    if found.ready:
+        return json_response(state)
+    waiting = "it is shutting down" if found.draining else "models are still being loaded"
+    return problem(NOT_READY, waiting, state)
+
+
+@blueprint.get(
+    "/mount_check",
+    summary="Is the shared file system mounted?",
+    description="The last observation and its age; asking causes no access.",
+    responses={**answer(MountState, "It is."), **problems(503)},
+)
+def mount_check() -> Response:
+    found = current_service().mount()
+    if found.mounted:
+        return json_response(asdict(found))
+    return problem(NOT_MOUNTED, found.detail, {"mounted": False, "age_s": found.age_s})
+
+
+@blueprint.get("/metrics", summary="Metrics for Prometheus", responses=text("text/plain", "Prometheus' text format."))
+def show_metrics() -> Response:
+    metrics = current_metrics()
+    mount = current_service().mount()
+    metrics.mount_up.set(mount.mounted)
+    metrics.mount_age_s.set(float("nan") if mount.age_s is None else mount.age_s)
+    metrics.ready.set(current_service().readiness().ready)
+    return Response(metrics.render(), content_type=CONTENT_TYPE_LATEST)

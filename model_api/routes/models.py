@@ -1,0 +1,29 @@
+"""GET /models: what is published, what this instance serves of it, and why not."""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_api.errors import UnknownModel
+from model_api.manifest import NAME_PATTERN
+from model_api.routes.documents import answer, problems
+from model_api.routes.requests import current_service
+from model_api.routes.responses import json_response
+from model_api.routes.schemas import ModelDetails, ModelList, ModelPath
+
+blueprint = APIBlueprint("models", __name__, abp_tags=[Tag(name="models")])
+
+
+@blueprint.get("/models", summary="All models", responses=answer(ModelList, "Every published model."))
+def list_models() -> Response:
+    return json_response({"models": current_service().models()})
+
+
+@blueprint.get(
+    "/models/<name>",
+    summary="One model with its versions",
+    responses={**answer(ModelDetails, "The model."), **problems(404)},
+)
+def show_model(path: ModelPath) -> Response:
+    if not NAME_PATTERN.fullmatch(path.name):
+        raise UnknownModel(path.name[:64])
+    return json_response(current_service().model(path.name))

@@ -1,0 +1,173 @@
+"""The request as this API reads it: its id, its caller, its JSON body. One object per request, on its own thread."""
+
+import ipaddress
+import re
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, cast
+
+import flask
+import orjson
+from flask import current_app
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+
+from model_api.calls import Answer, CallContext, ModelService
+from model_api.errors import InvalidInput, MalformedRequest
+from model_api.metrics import Metrics
+from model_api.settings import Settings
+
+REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
+JSON_TYPE_PATTERN = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
+UTF8_NAMES = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+MAX_DEPTH = 64  # of a body's arrays and objects: far above any real input, far below what recursion can bear
+
+
+class ApiRequest(flask.Request):
+    """Flask's request with this API's reading of it. `answer` is noted by a route for the headers and the log."""
+
+    answer: Answer | None = None
+
+    def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        self.received_s = time.perf_counter()
+        environ["PATH_INFO"] = environ.get("PATH_INFO") or "/"  # else the framework redirects, with an HTML page
+        super().__init__(environ, *args, **kwargs)
+
+    @cached_property
+    def id(self) -> str:
+        """The caller's own X-Request-Id where it is harmless in a log, else a fresh one."""
+        given = self.environ.get("HTTP_X_REQUEST_ID", "")
+        return given if REQUEST_ID_PATTERN.fullmatch(given) else secrets.token_hex(12)
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self.received_s) * 1000
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        """The body, a JSON object. Raises UnsupportedMediaType, MalformedRequest, InvalidInput or what reading raises.
+
+        The arguments are the base class's; flask-openapi3 calls it with silent=True, and no error is ever silent.
+        """
+        self._check_content_type()
+        body = orjson_object(self._read_body())
+        if not isinstance(body, dict):
+            raise InvalidInput("the body must be a JSON object", "")
+        return body
+
+    def _check_content_type(self) -> None:
+        if not JSON_TYPE_PATTERN.fullmatch(self.mimetype):
+            raise UnsupportedMediaType("the body must be JSON, sent with Content-Type: application/json")
+        if self.mimetype_params.get("charset", "").strip().lower() not in UTF8_NAMES:
+            raise UnsupportedMediaType("the body must be JSON in UTF-8")
+        if self.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise UnsupportedMediaType("the body must not be compressed")
+
+    def _read_body(self) -> bytes:
+        try:
+            return self.get_data(cache=False)
+        except HTTPException:  # too large, or gone
+            raise
+        except Exception as error:  # the server's own types for a broken transfer: they differ by server
+            raise MalformedRequest("the body could not be read to its end") from error
+
+    def context(self) -> CallContext:
+        """Who asks and until when, for the service."""
+        settings: Settings = current_app.extensions["model_api_settings"]
+        caller = client_address(self.environ, settings.proxy_hops)
+        return CallContext(
+            deadline=time.monotonic() + settings.request_timeout_s - self.elapsed_ms / 1000,
+            caller=caller,
+            canary_key=self.environ.get("HTTP_X_CANARY_KEY") or caller,
+            has_left=departure_check(self.environ.get("gunicorn.socket")),
+            no_cache="no-cache" in self.environ.get("HTTP_CACHE_CONTROL", "").lower(),
+        )
+
+
+def current_request() -> ApiRequest:
+    return cast(ApiRequest, flask.request)
+
+
+def current_service() -> ModelService:
+    return cast(ModelService, current_app.extensions["model_api"])
+
+
+def current_metrics() -> Metrics:
+    return cast(Metrics, current_app.extensions["model_api_metrics"])
+
+
+def orjson_object(body: bytes) -> Any:
+    """Parse strict JSON: UTF-8, finite numbers, no lone surrogate, no absurd nesting. Raises MalformedRequest."""
+    if not body:
+        raise MalformedRequest("the body is empty; a JSON object was expected")
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # Its text names a place and a kind of error, and never quotes the body.
+        raise MalformedRequest(f"the body is not valid JSON: {error}") from None
+    # Counting brackets is enough for almost every body; only the rest is walked.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(parsed, MAX_DEPTH):
+        raise MalformedRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
+    return parsed
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def client_address(environ: dict[str, Any], proxy_hops: int) -> str:
+    """The client's address, `proxy_hops` trusted proxies away.
+
+    Each trusted proxy appends the peer that it saw to X-Forwarded-For, so the entry that many places from the end is
+    the first that a caller can't invent. Where it is missing or no address, the direct peer stands for the caller.
+    """
+    peer = str(environ.get("REMOTE_ADDR") or "unknown")
+    if not proxy_hops:
+        return peer
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if len(forwarded) < proxy_hops:
+        return peer
+    entry = forwarded[-proxy_hops].strip()
+    if entry.startswith("["):
+        entry = entry[1:].partition("]")[0]
+    elif entry.count(":") == 1:
+        entry = entry.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(entry))
+    except ValueError:
+        return peer
+
+
+def departure_check(connection: object) -> Callable[[], bool]:
+    """A function that tells, without blocking or consuming anything, whether the client closed its connection.
+
+    Only a plain socket can be asked; without one (another server, TLS) nobody ever counts as gone.
+    """
+    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
+        return _never
+
+    def has_left() -> bool:
+        try:
+            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
+    return has_left
+
+
+def _never() -> bool:
+    return False

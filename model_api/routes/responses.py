@@ -1,0 +1,129 @@
+"""What every answer has in common: JSON by orjson, the headers, CORS, its log line and its metrics."""
+
+from typing import Any
+
+import orjson
+from flask import Flask, Response
+from flask.globals import request_ctx
+from flask.json.provider import JSONProvider
+
+from model_api.calls import Answer
+from model_api.logs import log_request
+from model_api.routes.requests import ApiRequest, current_metrics, current_request
+
+EXPOSED = "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Truncated, Server-Timing, Age, Retry-After, Allow"
+ALLOWED_REQUEST_HEADERS = "Content-Type, Accept, Authorization, Cache-Control, X-Canary-Key, X-Request-Id"
+
+
+def _plain(value: Any) -> Any:
+    """orjson takes C-ordered native arrays only; any other becomes lists first."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def dump(value: Any) -> bytes:
+    """JSON in UTF-8, nothing escaped that needn't be; numpy arrays and scalars become arrays and numbers."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class OrjsonProvider(JSONProvider):
+    """Flask's own JSON, by orjson."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return dump(obj).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return orjson.loads(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        return json_response(self._prepare_response_obj(args, kwargs))
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(dump(value), status, mimetype="application/json")
+
+
+def model_response(value: Any, answer: Answer) -> Response:
+    """The answer of a model: `value` as JSON, and in the headers which weights gave it and how long it took."""
+    request = current_request()
+    request.answer = answer
+    response = json_response(value)
+    headers = response.headers
+    headers["X-Model"] = answer.model
+    headers["X-Model-Version"] = answer.version
+    headers["X-Model-Digest"] = answer.digest
+    headers["Server-Timing"] = (
+        f"queue;dur={answer.queue_ms:.1f}, forward;dur={answer.forward_ms:.1f}, total;dur={request.elapsed_ms:.1f}"
+    )
+    if answer.age_s is not None:
+        headers["Age"] = str(answer.age_s)
+    return response
+
+
+def _finish(response: Response) -> Response:
+    """The last step of every answer, errors included."""
+    request = current_request()
+    headers = response.headers
+    headers["X-Request-Id"] = request.id
+    headers["Access-Control-Allow-Origin"] = "*"
+    headers["Access-Control-Expose-Headers"] = EXPOSED
+    headers["Timing-Allow-Origin"] = "*"
+    headers["X-Content-Type-Options"] = "nosniff"
+    if "Cache-Control" not in headers:
+        headers["Cache-Control"] = "no-store"
+    if request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, HEAD, POST, OPTIONS")
+        headers["Access-Control-Allow-Headers"] = ALLOWED_REQUEST_HEADERS
+        headers["Access-Control-Max-Age"] = "86400"
+    _record(request, response)
+    return response
+
+
+def _record(request: ApiRequest, response: Response) -> None:
+    duration_ms = request.elapsed_ms
+    rule = request.url_rule
+    metrics = current_metrics()
+    metrics.observe_request(rule.rule if rule else None, request.method, response.status_code)
+    fields: dict[str, Any] = {
+        "id": request.id,
+        "method": request.method[:16],
+        "path": request.path[:256],
+        "status": response.status_code,
+        "duration_ms": round(duration_ms, 2),
+        "bytes": response.content_length,
+    }
+    answer = request.answer
+    if answer is not None:
+        metrics.observe_answer(
+            answer.model,
+            answer.version,
+            seconds=duration_ms / 1000,
+            queue_ms=answer.queue_ms,
+            forward_ms=answer.forward_ms,
+            batch_size=0 if answer.age_s is not None else answer.batch_size,
+            n_tokens=answer.n_tokens,
+        )
+        fields |= {
+            "model": answer.model,
+            "version": answer.version,
+            "batch_size": answer.batch_size,
+            "queue_ms": round(answer.queue_ms, 2),
+            "forward_ms": round(answer.forward_ms, 2),
+        }
+    log_request(fields)
+
+
+def _options_response() -> Response:
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    adapter = request_ctx.url_adapter
+    methods = adapter.allowed_methods() if adapter is not None else ()
+    response.headers["Allow"] = ", ".join(sorted(methods))
+    return response
+
+
+def register(app: Flask) -> None:
+    app.json = OrjsonProvider(app)
+    app.make_default_options_response = _options_response  # type: ignore[method-assign]
+    app.after_request(_finish)

@@ -1,0 +1,135 @@
+"""Answering a request: choose the version, prepare, batch, finish. Knows nothing of HTTP."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from model_api.batching import Batcher, Outputs
+from model_api.calls import Answer, CallContext, Mount, Readiness
+from model_api.errors import InvalidInput, ModelNotReady, UnknownModel
+from model_api.manager import Manager
+from model_api.settings import Settings
+from model_api.tasks import Prepared
+from model_api.tasks.embedding import unit_length
+from model_api.versions import Version
+
+
+class Service:
+    """What the routes call, on many request threads at once."""
+
+    def __init__(self, settings: Settings, manager: Manager, batcher: Batcher) -> None:
+        self._settings = settings
+        self._manager = manager
+        self._batcher = batcher
+        self._draining = False
+
+    def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
+        """One prediction per input, in order. Raises RequestError or ServingError."""
+        with self._manager.routes.use(model, context.canary_key) as version:
+            prepared, outputs = self._run(version, inputs, parameters, "/inputs", context)
+            assert version.web is not None
+            return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
+
+    def similarity(
+        self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer:
+        """Cosine similarity of `target` with each text, as Python floats, in order. Raises as predict does.
+
+        `truncated` holds indices into `texts`, and -1 for the target.
+        """
+        with self._manager.routes.use(model or self._similarity_model(), context.canary_key) as version:
+            if version.manifest.task != "embedding":
+                raise InvalidInput(
+                    f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model"
+                )
+            try:
+                prepared, outputs = self._run(version, [target, *texts], parameters, "", context)
+            except InvalidInput as error:
+                raise InvalidInput(str(error), _similarity_pointer(error.pointer)) from None
+            vectors = unit_length(np.stack(outputs.arrays))
+            sims = vectors[1:] @ vectors[0]
+            prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
+            return _answer(version, sims.tolist(), prepared, outputs)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model as GET /models shows it."""
+        return [{k: v for k, v in model.items() if k != "versions"} for model in self._manager.describe()]
+
+    def model(self, name: str) -> dict[str, Any]:
+        """One model with its versions. Raises UnknownModel."""
+        for model in self._manager.describe():
+            if model["name"] == name:
+                return model
+        raise UnknownModel(name)
+
+    def readiness(self) -> Readiness:
+        ready = self._manager.is_ready() and not self._draining
+        return Readiness(ready, self._manager.verdicts(), self._draining)
+
+    def mount(self) -> Mount:
+        """The last observation of the shared file system; never touches it."""
+        return self._manager.mount()
+
+    def begin_draining(self) -> None:
+        """Unready from now on; requests are still answered."""
+        self._draining = True
+
+    def stop(self) -> None:
+        """End all model processes and threads."""
+        self._draining = True
+        self._batcher.stop()
+        self._manager.stop()
+
+    def _run(
+        self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
+    ) -> tuple[Prepared, Outputs]:
+        group = version.group
+        if version.web is None or group is None:
+            raise ModelNotReady(version.name, "its model processes are being restarted")
+        prepared = version.web.prepare(inputs, parameters, pointer)
+        outputs = self._batcher.run(
+            group,
+            prepared.arrays,
+            prepared.costs,
+            prepared.parameters,
+            caller=context.caller,
+            deadline=context.deadline,
+            has_left=context.has_left,
+        )
+        return prepared, outputs
+
+    def _similarity_model(self) -> str:
+        if self._settings.sim_model:
+            return self._settings.sim_model
+        names = self._manager.routes.embedding_names()
+        if len(names) == 1:
+            return names[0]
+        if not self._manager.is_ready() and not names:
+            raise ModelNotReady("/sim", "no embedding model is loaded yet")
+        found = f"{len(names)} embedding models are served ({', '.join(sorted(names))})" if names else "none is served"
+        raise InvalidInput(f'name the model: "model" is missing and {found}', "/model")
+
+
+def _similarity_pointer(pointer: str) -> str:
+    """`/0` is the target, `/n` the text n-1; what else points elsewhere in the body stays."""
+    index = pointer.removeprefix("/")
+    if not index.isdigit():
+        return pointer or "/texts"
+    return "/target" if index == "0" else f"/texts/{int(index) - 1}"
+
+
+def _answer(version: Version, predictions: list[Any], prepared: Prepared, outputs: Outputs) -> Answer:
+    return Answer(
+        model=version.name,
+        version=version.manifest.version,
+        digest=version.manifest.digest,
+        task=version.manifest.task,
+        predictions=predictions,
+        n_tokens=prepared.n_tokens,
+        truncated=prepared.truncated,
+        queue_ms=outputs.queue_ms,
+        forward_ms=outputs.forward_ms,
+        batch_size=outputs.batch_size,
+    )

@@ -1,0 +1,8 @@
+"""A TCP port that nothing listens on at present."""
+
+import socket
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -1,0 +1,260 @@
+"""The real application under the real gunicorn, as `scripts/serve` and Beanstalk start it, for tests from outside.
+
+    with server(tmp_path, MODEL_API_EFS_ROOT=efs.root) as api:
+        api.wait_until_ready()
+        api.post("/predict", {"model": "m", "inputs": "text"})
+
+At the end it is stopped as Beanstalk does it (SIGTERM), and no process of it may be left.
+"""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.rigs.free_port import free_port
+from tests.rigs.polling import wait_until
+
+PROJECT = Path(__file__).parents[2]
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """One kept-alive connection. For one thread at a time; a connection that the server closed is opened again."""
+
+    def __init__(self, port: int, timeout_s: float = 40.0) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Response:
+        """Raises OSError or http.client.HTTPException. Sent once: nothing is tried again behind the test's back."""
+        data = None if body is None else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", **(headers or {})} if data is not None else dict(headers or {})
+        try:
+            self._connection.request(method, path, data, sent)
+            answer = self._connection.getresponse()
+            content = answer.read()
+        except BaseException:
+            self._connection.close()
+            raise
+        return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, content)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Server:
+    """One instance of the application."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.instance = f"test-{uuid.uuid4().hex[:12]}"  # also how its processes are found, whoever their parent is
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = folder / "server.log"
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("MODEL_API_")}
+        defaults = {
+            "MODEL_API_LOCAL_STORE": folder / "store",
+            "MODEL_API_INSTANCE": self.instance,
+            "MODEL_API_POLL_S": 0.2,
+            "PORT": self.port,
+        }
+        self._environment = kept | {key: str(value) for key, value in {**defaults, **settings}.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it is alive; which it is before any model is loaded."""
+        assert self._process is None, "is running"
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
+                cwd=PROJECT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.wait_for_status("/healthz", 200)
+
+    def wait_for_status(self, path: str, status: int, within_s: float = START_TIMEOUT_S) -> Response:
+        """The first answer with `status`. Fails with the log's end if the process ends or time is up."""
+
+        def look() -> Response | None:
+            assert self._process is not None
+            assert self._process.poll() is None, f"the server ended:\n{self.log_tail()}"
+            with suppress(OSError, http.client.HTTPException):
+                answer = self.get(path)
+                return answer if answer.status == status else None
+            return None
+
+        try:
+            answer = wait_until(look, within_s=within_s, every_s=0.05, what=f"{status} for {path}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log_tail()}") from None
+        assert answer is not None
+        return answer
+
+    def wait_until_ready(self, within_s: float = START_TIMEOUT_S) -> Response:
+        return self.wait_for_status("/readyz", 200, within_s)
+
+    def wait_for_model(self, name: str, within_s: float = START_TIMEOUT_S, **wanted: Any) -> dict[str, Any]:
+        """GET /models/<name> as soon as it holds what is `wanted`, e.g. version="2", state="serving"."""
+
+        def look() -> dict[str, Any] | None:
+            answer = self.get(f"/models/{name}")
+            model: dict[str, Any] = answer.json() if answer.status == 200 else {}
+            return model if model and all(model.get(key) == value for key, value in wanted.items()) else None
+
+        try:
+            found = wait_until(look, within_s=within_s, every_s=0.05, what=f"{name} with {wanted}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.get('/models/' + name).body!r}\n{self.log_tail()}") from None
+        assert found is not None
+        return found
+
+    def client(self) -> Client:
+        """For load: a connection of its own for each thread. Close it."""
+        return Client(self.port)
+
+    def get(self, path: str, **headers: str) -> Response:
+        return self._ask("GET", path, None, headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Response:
+        return self._ask("POST", path, body, headers)
+
+    def _ask(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Response:
+        client = self.client()
+        try:
+            return client.ask(method, path, body, headers)
+        finally:
+            client.close()
+
+    def pids(self) -> list[int]:
+        """All its processes, web and model ones, whoever their parents are by now."""
+        mark = f"MODEL_API_INSTANCE={self.instance}".encode()
+        return [pid for pid in _all_pids() if mark in _read(pid, "environ").split(b"\0")]
+
+    def pids_by_role(self) -> dict[str, list[int]]:
+        """arbiter, web, fork_server, leader, lane: as nested as they are started, so told by depth."""
+        roles = ("arbiter", "web", "fork_server", "leader", "lane")
+        found: dict[str, list[int]] = {role: [] for role in roles}
+        assert self._process is not None
+        generation = [self._process.pid]
+        for role in roles:
+            found[role] = generation
+            generation = [pid for pid in self.pids() if _parent(pid) in found[role] and pid not in found[role]]
+        return found
+
+    def memory_bytes(self) -> int:
+        """Proportional set size of all its processes."""
+        total = 0
+        for pid in self.pids():
+            rollup = _read(pid, "smaps_rollup").decode()
+            total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+        return total
+
+    def log_records(self) -> list[dict[str, Any]]:
+        """The log's JSON lines so far."""
+        records = []
+        for line in self.log_path.read_text().splitlines():
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    records.append(record)
+        return records
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """SIGTERM, as Beanstalk stops it. Fails if it doesn't end in time, or leaves a process."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+            self._expect_no_orphan()
+        finally:
+            self._kill_all()
+
+    def kill(self) -> None:
+        """SIGKILL for gunicorn's arbiter and worker, as an OOM killer would. Fails if a model process survives them."""
+        roles = self.pids_by_role()
+        for pid in [*roles["arbiter"], *roles["web"]]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert self._process is not None
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+            self._expect_no_orphan()
+        finally:
+            self._kill_all()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.stop()
+
+    def _expect_no_orphan(self) -> None:
+        wait_until(lambda: not self.pids(), within_s=10, what="an end of all its processes")
+
+    def _kill_all(self) -> None:
+        self._process = None
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def server(folder: Path, **settings: object) -> Iterator[Server]:
+    """Start it with `settings` (environment variables) and wait for /healthz. Log and local store lie in `folder`."""
+    api = Server(folder, settings)
+    try:
+        api.start()
+        yield api
+    except BaseException:
+        api._kill_all()
+        raise
+    api.close()
+
+
+def model_api(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
+    """Run the authors' command line; its standard output. Fails with all it said if it exits other than 0."""
+    command = [sys.executable, "-m", "model_api", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=PROJECT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, f"{command[2:]} exited {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def _all_pids() -> Sequence[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _read(pid: int, file: str) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    return b""
+
+
+def _parent(pid: int) -> int:
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0

@@ -1,0 +1,106 @@
+"""A small, deterministic service for tests of the HTTP edge: its "similarity" is the share of common letters.
+
+It keeps the promises that the edge relies on (an answer per input, errors of errors.py) and records its calls.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_api.calls import Answer, CallContext, Mount, Readiness
+from model_api.errors import InvalidInput, UnknownModel, VersionNotLoaded
+
+DIGEST = hashlib.sha256(b"stand-in").hexdigest()
+
+
+def share(a: str, b: str) -> float:
+    """The share of letters that two texts have in common."""
+    return len(set(a) & set(b)) / len(set(a) | set(b))
+
+
+class StandInService:
+    """One model, `minilm`, version 1. `fail_with` is raised by the next calls; `ready` and `seen` can be set."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, CallContext]] = []
+        self.fail_with: Exception | None = None
+        self.ready = True
+        self.seen = Mount(True, "/efs answered in 1 ms", 0.5)
+        self.truncated: Sequence[int] = ()
+        self.age_s: int | None = None
+
+    def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
+        self._enter("predict", model, parameters, context)
+        for index, text in enumerate(inputs):
+            if not isinstance(text, str) or not text:
+                raise InvalidInput("must be a text that isn't empty", f"/inputs/{index}")
+        vectors = [np.array([len(text), len(set(text))], np.float32) for text in inputs]
+        return self._answer(vectors, sum(map(len, inputs)))
+
+    def similarity(
+        self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer:
+        self._enter("similarity", model or "minilm", parameters, context)
+        if not target:
+            raise InvalidInput("must not be empty", "/target")
+        for index, text in enumerate(texts):
+            if not text:
+                raise InvalidInput("must not be empty", f"/texts/{index}")
+        return self._answer([share(target, text) for text in texts], len(target) + sum(map(len, texts)))
+
+    def models(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": "minilm",
+                "task": "embedding",
+                "version": "1",
+                "digest": DIGEST,
+                "state": "serving",
+                "precision": "float32",
+                "memory_bytes": 1000,
+                "previous": None,
+                "canary": None,
+                "refused": [],
+            }
+        ]
+
+    def model(self, name: str) -> dict[str, Any]:
+        if name != "minilm":
+            raise UnknownModel(name)
+        return {**self.models()[0], "versions": [{"version": "1", "digest": DIGEST, "state": "serving"}]}
+
+    def readiness(self) -> Readiness:
+        return Readiness(self.ready, {"minilm": "serving 1" if self.ready else "loading 1"}, draining=False)
+
+    def mount(self) -> Mount:
+        return self.seen
+
+    def _enter(self, kind: str, model: str, parameters: Mapping[str, Any], context: CallContext) -> None:
+        self.calls.append((kind, context))
+        if self.fail_with is not None:
+            raise self.fail_with
+        name, _, version = model.partition("@")
+        if name != "minilm":
+            raise UnknownModel(name)
+        if version not in ("", "1"):
+            raise VersionNotLoaded(name, version)
+        for key in parameters:
+            if key != "truncate":
+                raise InvalidInput(f"unknown parameter {key!r}", "/parameters")
+
+    def _answer(self, predictions: Sequence[Any], n_tokens: int) -> Answer:
+        return Answer(
+            model="minilm",
+            version="1",
+            digest=DIGEST,
+            task="embedding",
+            predictions=list(predictions),
+            n_tokens=n_tokens,
+            truncated=self.truncated,
+            queue_ms=0.25,
+            forward_ms=1.5,
+            batch_size=len(predictions),
+            age_s=self.age_s,
+        )
