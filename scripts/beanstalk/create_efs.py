@@ -28,9 +28,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no-publisher", action="store_true", help="no publisher host in the stack")
     parser.add_argument("--arch", choices=list(INSTANCE_TYPES), default="x86_64", help="the instances' processor")
     parser.add_argument("--certificate", metavar="ARN", help="serve HTTPS with this certificate, and HTTP no more")
-    pair = {"action": "append", "default": [], "type": _pair}
-    parser.add_argument("--secret", metavar="NAME=ARN", **pair, help="a property whose value is a secret's")
-    parser.add_argument("--property", metavar="NAME=VALUE", **pair, help="a further environment property")
+    for option, metavar, purpose in (
+        ("--secret", "NAME=ARN", "a property whose value is that secret's"),
+        ("--property", "NAME=VALUE", "a further environment property"),
+    ):
+        parser.add_argument(option, metavar=metavar, action="append", default=[], type=_pair, help=purpose)
     parser.add_argument("--config", default="default", help="saved configuration to write; eb takes `default` unasked")
     return parser.parse_args(argv)
 
@@ -89,8 +91,9 @@ def put_stack(cloudformation: Any, name: str, parameters: dict[str, str]) -> dic
             cloudformation.get_waiter(f"stack_{verb}_complete").wait(StackName=name)
         except Exception:  # botocore's WaiterError has no public base that says more
             events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-            why = [f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason')}" for e in events if "FAILED" in e["ResourceStatus"]]
-            raise SystemExit("create-efs: the stack failed:\n  " + "\n  ".join(reversed(why))) from None
+            failed = [event for event in events if "FAILED" in event["ResourceStatus"]]
+            why = [f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}" for event in failed]
+            raise SystemExit("\n".join(["create-efs: the stack failed:", *reversed(why)])) from None
     stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 

@@ -21,8 +21,8 @@ from moto.elasticbeanstalk.responses import EBResponse
 from moto.s3.models import s3_backends
 from moto.server import main as serve
 
-BRANCH = "Python 3.13 running on 64bit Amazon Linux 2023"
-STACK = "64bit Amazon Linux 2023 v4.9.2 running Python 3.13"
+from scripts.rehearsal.cloud_names import BRANCH, STACK
+
 PLATFORM_ARN = f"arn:aws:elasticbeanstalk:us-east-1::platform/{BRANCH}/4.9.2"
 TIERS = ["WebServer/Standard", "Worker/SQS/HTTP"]
 PLATFORM = {
@@ -38,7 +38,7 @@ PLATFORM = {
     "OperatingSystemVersion": "2023",
     "SupportedTierList": TIERS,
 }
-Options = dict[tuple[str, str], str]
+Options = dict[str, dict[str, str]]  # namespace, option name, value
 
 
 def arn_attribute(resource: AccessPoint | FileSystem, name: str) -> str:
@@ -74,18 +74,20 @@ class Beanstalk:
     def put_options(self, environment_name: str, settings: list[dict[str, Any]]) -> None:
         options = self.options.setdefault(environment_name, {})
         for setting in settings:
-            options[setting["Namespace"], setting["OptionName"]] = str(setting.get("Value", ""))
+            options.setdefault(setting["Namespace"], {})[setting["OptionName"]] = str(setting.get("Value", ""))
+        (self.journal / f"options-{environment_name}.json").write_text(json.dumps(options))
+
+
+def bucket_of(request: EBResponse) -> Any:
+    name = f"elasticbeanstalk-{request.region}-{request.current_account}"
+    storage = s3_backends[request.current_account]["aws"]
+    if name not in storage.buckets:
+        storage.create_bucket(name, request.region)
+    return storage.buckets[name]
 
 
 def actions(beanstalk: Beanstalk) -> dict[str, Callable[[EBResponse], ActionResult]]:
     """The methods to add to moto's responses, by name."""
-
-    def bucket_of(request: EBResponse) -> Any:
-        name = f"elasticbeanstalk-{request.region}-{request.current_account}"
-        storage = s3_backends[request.current_account]["aws"]
-        if name not in storage.buckets:
-            storage.create_bucket(name, request.region)
-        return storage.buckets[name]
 
     def create_storage_location(request: EBResponse) -> ActionResult:
         return ActionResult({"S3Bucket": bucket_of(request).name})
@@ -189,13 +191,19 @@ def actions(beanstalk: Beanstalk) -> dict[str, Callable[[EBResponse], ActionResu
         parameters = request._get_params()
         name = parameters.get("EnvironmentName")
         options = beanstalk.options.get(name, {})
-        settings = [{"Namespace": n, "OptionName": o, "Value": value} for (n, o), value in options.items()]
-        described = {"ApplicationName": parameters["ApplicationName"], "EnvironmentName": name, "OptionSettings": settings}
+        settings = [
+            {"Namespace": namespace, "OptionName": option, "Value": value}
+            for namespace, values in options.items()
+            for option, value in values.items()
+        ]
+        described = {"ApplicationName": parameters["ApplicationName"], "EnvironmentName": name}
         tier = {"Name": "WebServer", "Type": "Standard", "Version": "1.0"}
         platform = {"PlatformArn": PLATFORM_ARN, "SolutionStackName": STACK}
-        return ActionResult({"ConfigurationSettings": [{**described, **platform, "Tier": tier}]})
+        return ActionResult(
+            {"ConfigurationSettings": [{**described, **platform, "Tier": tier, "OptionSettings": settings}]}
+        )
 
-    return {name: action for name, action in locals().items() if callable(action) and name not in ("bucket_of", "beanstalk")}
+    return {name: action for name, action in locals().items() if callable(action)}
 
 
 def main() -> None:
