@@ -212,15 +212,15 @@ def main() -> None:
     for name, action in actions(beanstalk).items():
         setattr(EBResponse, name, action)
     for resource in (AccessPoint, FileSystem):
-        resource.get_cfn_attribute = arn_attribute  # type: ignore[union-attr]
-    AccessPoint.physical_resource_id = property(lambda self: self.access_point_id)  # type: ignore[attr-defined]
+        resource.get_cfn_attribute = arn_attribute
+    AccessPoint.physical_resource_id = property(lambda self: self.access_point_id)
     call_action = EBResponse.call_action
 
     def call_and_note(self: EBResponse) -> Any:
         beanstalk.note(self._get_action(), self._get_params())
         return call_action(self)
 
-    EBResponse.call_action = call_and_note  # type: ignore[method-assign]
+    EBResponse.call_action = call_and_note
     serve(["-H", "127.0.0.1", "-p", port])
 
 
