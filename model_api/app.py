@@ -55,8 +55,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
         static_folder=None,
     )
     app.request_class = ApiRequest
-    app.url_map.merge_slashes = False  # a redirect would be an HTML page; //sim is no route
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.url_map.merge_slashes = False  # a redirect would be an HTML page
     app.extensions["model_api"] = service
     app.extensions["model_api_settings"] = settings
     app.extensions["model_api_metrics"] = metrics or Metrics()

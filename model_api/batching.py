@@ -77,9 +77,7 @@ class _Request(Entry):
 class Batcher:
     """The queue of one web process. All methods may be called on any thread."""
 
-    def __init__(
-        self, scheduler: Scheduler, *, runners: int, on_batch: Callable[[int, int], None] | None = None
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, *, runners: int, on_batch: Callable[[int, int], None]) -> None:
         """`on_batch(rows, tokens)` is called on a runner thread for every batch, for the metrics."""
         self._scheduler = scheduler
         self._on_batch = on_batch

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name that all of torch's users know it by
 
 from model_api.architectures import Architecture, supports
+from model_api.attention import LONG_STEP_TOKENS, LONG_TOKENS, attend, groups_of_equal_length
 from model_api.errors import Refused
-from model_api.linear import Linear
+from model_api.linear import ROW_COUNTS, Linear, row_spans
 from model_api.pooling import first_rows, last_rows, pool
 from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
@@ -62,6 +63,11 @@ class _Layer:
     ffn_out: Linear
     ffn_norm: _Norm
 
+    def after_attention(self, context: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The layer's output from its input and what attention gathered; row by row."""
+        x = self.attention_norm(self.attention_output(context, x))
+        return self.ffn_norm(self.ffn_out(self.ffn_in(x), x))
+
 
 @dataclass(frozen=True)
 class _Batch:
@@ -69,19 +75,8 @@ class _Batch:
 
     order: npt.NDArray[np.intp]  # order[i]: the caller's index of the i-th sequence here
     lengths: list[int]
-    ids: torch.Tensor  # [tokens]
-    positions: torch.Tensor  # [tokens], rows of the position table
-
-    def groups(self) -> list[tuple[int, int, int]]:
-        """(first row, sequences, length) of each run of equal lengths."""
-        groups: list[tuple[int, int, int]] = []
-        row = start = 0
-        for end in range(1, len(self.lengths) + 1):
-            if end == len(self.lengths) or self.lengths[end] != self.lengths[start]:
-                groups.append((row, end - start, self.lengths[start]))
-                row += (end - start) * self.lengths[start]
-                start = end
-        return groups
+    ids: torch.Tensor  # [rows]; rows >= tokens, the surplus is computed for nothing
+    positions: torch.Tensor  # [rows], rows of the position table
 
 
 class Encoder:
@@ -153,6 +148,18 @@ class Encoder:
         result[batch.order] = vectors.numpy()
         return result
 
+    def warm(self) -> None:
+        """Have oneDNN compile its code for every size. Call before forking: the code is then shared."""
+        layer = self._layers[0]
+        with torch.inference_mode():
+            for rows in ROW_COUNTS:
+                x = torch.zeros(rows, self.hidden_size, dtype=self._dtype)
+                layer.qkv(x)
+                layer.after_attention(x, x)
+            for length in (1, *range(LONG_TOKENS, self.max_tokens + LONG_STEP_TOKENS, LONG_STEP_TOKENS)):
+                x = torch.zeros(length, 3 * self.hidden_size, dtype=self._dtype)
+                attend(x, [(0, 1, length)], self._architecture.n_heads)
+
     def _batch(self, sequences: Sequence[TokenIds]) -> _Batch:
         lengths = np.array([len(s) for s in sequences])
         if lengths.min() < 1 or lengths.max() > self.max_tokens:
@@ -171,30 +178,26 @@ class Encoder:
                 count = real.cumsum()
                 positions = np.where(real, count - (count - real)[first] - 1, -1)
         positions += self._architecture.first_position
-        return _Batch(order, lengths.tolist(), torch.from_numpy(ids), torch.from_numpy(positions))
+        padded = np.zeros((2, row_spans(len(ids))[-1][1]), np.int64)
+        padded[:, : len(ids)] = ids, positions
+        return _Batch(order, lengths.tolist(), *torch.from_numpy(padded))
 
     def _forward(self, batch: _Batch, last_rows: torch.Tensor | None = None) -> torch.Tensor:
         """The last hidden states, [tokens, hidden]; or those of `last_rows` alone, sparing the last layer the rest."""
         words = self._word_table.index_select(0, batch.ids).float()
         x = self._embedding_norm(words + self._position_table.index_select(0, batch.positions)).to(self._dtype)
-        groups = batch.groups()
+        groups = groups_of_equal_length(batch.lengths)
+        spans = row_spans(len(x))
         for number, layer in enumerate(self._layers, 1):
-            context = self._attend(layer.qkv(x), groups)
+            context = attend(_cat([layer.qkv(x[a:b]) for a, b in spans]), groups, self._architecture.n_heads)
             if last_rows is not None and number == len(self._layers):
-                context, x = context.index_select(0, last_rows), x.index_select(0, last_rows)
-            x = layer.attention_norm(layer.attention_output(context, x))
-            x = layer.ffn_norm(layer.ffn_out(layer.ffn_in(x), x))
-        return x
+                return layer.after_attention(context.index_select(0, last_rows), x.index_select(0, last_rows))
+            x = _cat([layer.after_attention(context[a:b], x[a:b]) for a, b in spans])
+        return x[: sum(batch.lengths)]
 
-    def _attend(self, qkv: torch.Tensor, groups: list[tuple[int, int, int]]) -> torch.Tensor:
-        heads, hidden = self._architecture.n_heads, self.hidden_size
-        contexts = []
-        for row, count, length in groups:
-            rows = qkv[row : row + count * length]
-            query, key, value = rows.view(count, length, 3, heads, hidden // heads).permute(2, 0, 3, 1, 4).unbind()
-            context = F.scaled_dot_product_attention(query, key, value)
-            contexts.append(context.transpose(1, 2).reshape(count * length, hidden))
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+def _cat(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class _Loader:
@@ -227,15 +230,26 @@ class _Loader:
         sizes, names = self._sizes, self._names
         prefix = self._prefix + names.layer.format(number)
         hidden, ffn = sizes.hidden_size, sizes.ffn_size
-        qkv = [self._linear(prefix + name, hidden, hidden) for name in (names.query, names.key, names.value)]
         return _Layer(
-            qkv=Linear(torch.cat([w for w, _ in qkv]), torch.cat([b for _, b in qkv])),
+            qkv=self._qkv(prefix),
             attention_output=Linear(*self._linear(prefix + names.attention_output, hidden, hidden)),
             attention_norm=self._norm(prefix + names.attention_norm, self._dtype),
             ffn_in=Linear(*self._linear(prefix + names.ffn_in, ffn, hidden), sizes.activation),
             ffn_out=Linear(*self._linear(prefix + names.ffn_out, hidden, ffn)),
             ffn_norm=self._norm(prefix + names.ffn_norm, self._dtype),
         )
+
+    def _qkv(self, prefix: str) -> Linear:
+        """Query, key and value as one layer; the query carries the scale of the scores."""
+        sizes, names = self._sizes, self._names
+        scale = (sizes.hidden_size // sizes.n_heads) ** -0.5
+        weights, biases = [], []
+        for name, factor in ((names.query, scale), (names.key, 1.0), (names.value, 1.0)):
+            weight = self._reader.copy(f"{prefix}{name}.weight", (sizes.hidden_size, sizes.hidden_size))
+            bias = self._reader.copy(f"{prefix}{name}.bias", (sizes.hidden_size,))
+            weights.append(weight.mul_(factor).to(self._dtype))
+            biases.append(bias.mul_(factor).to(self._dtype))
+        return Linear(torch.cat(weights), torch.cat(biases))
 
     def _linear(self, name: str, n_out: int, n_in: int) -> tuple[torch.Tensor, torch.Tensor]:
         copy = self._reader.copy

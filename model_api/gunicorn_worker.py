@@ -1,4 +1,4 @@
-"""gunicorn's gthread worker, which tells what gunicorn itself refuses (a broken request line, say) as problem+json.
+"""gunicorn's gthread worker, which tells what gunicorn itself refuses (broken requests) as problem+json.
 
 For gunicorn.conf.py: `worker_class = "model_api.gunicorn_worker.ProblemWorker"`. Flask never sees these requests.
 """

@@ -1,19 +1,34 @@
 """Linear layers with weights prepacked for this processor, in float32 or bfloat16.
 
 oneDNN's prepacked operators are private to torch (so torch is pinned): they are tried once per precision on a small
-case and left alone if they are absent or wrong. Every row's result is independent, to the bit, of how many rows are
-computed with it: `MIN_ROWS` is what that takes (see docs/adr/0002-padding-free-encoder.md). Model side only.
+case and left alone if they are absent or wrong. Model side only.
+
+Two properties are paid for here (figures in docs/adr/0002-padding-free-encoder.md):
+- A row's result is the same to the bit however many rows are computed with it. One to three rows take other kernels.
+- oneDNN compiles code for every number of rows that it meets: about a millisecond and a megabyte each. So only the
+  numbers in ROW_COUNTS are ever computed.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name that all of torch's users know it by
 
-# Below this many rows some kernels add up in another order (one row becomes a matrix-vector product).
-MIN_ROWS = 4
+MAX_ROWS = 512  # more is no faster
+ROW_COUNTS = (*range(4, 32, 4), *range(32, 64, 8), *range(64, MAX_ROWS + 1, 16))
+
+
+def row_spans(rows: int) -> list[tuple[int, int]]:
+    """(start, end) that cover `rows` rows or a little more, each of a length in ROW_COUNTS, none much the smallest."""
+    if rows <= MAX_ROWS:
+        return [(0, next(count for count in ROW_COUNTS if count >= rows))]
+    sixteens = -(-rows // 16)
+    n_spans = -(-rows // MAX_ROWS)
+    edges = [sixteens * i // n_spans * 16 for i in range(n_spans + 1)]
+    return list(pairwise(edges))
 
 
 class Linear:
@@ -34,13 +49,17 @@ class Linear:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
 
     def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """Any number of rows; those in ROW_COUNTS are computed without a copy."""
         rows = x.shape[0]
-        if rows < MIN_ROWS:
-            x = torch.cat([x, x.new_zeros(MIN_ROWS - rows, x.shape[1])])
-            if residual is not None:
-                residual = torch.cat([residual, residual.new_zeros(MIN_ROWS - rows, residual.shape[1])])
-            return self._compute(x, residual)[:rows]
-        return self._compute(x, residual)
+        spans = row_spans(rows)
+        if spans == [(0, rows)]:
+            return self._compute(x, residual)
+        padding = spans[-1][1] - rows
+        x = F.pad(x, (0, 0, 0, padding))
+        if residual is not None:
+            residual = F.pad(residual, (0, 0, 0, padding))
+        parts = [self._compute(x[a:b], None if residual is None else residual[a:b]) for a, b in spans]
+        return torch.cat(parts)[:rows]
 
     def _compute(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         y: torch.Tensor

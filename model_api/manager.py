@@ -31,6 +31,7 @@ from model_api.versions import Route, Routes, Version
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
+_RECALL_PATIENCE_S = 5.0  # a start waits so long for the repository before it serves what it remembers
 _CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at once
 
 
@@ -58,7 +59,7 @@ class Manager:
         self._settings = settings
         self._batcher = batcher
         self.routes = Routes()
-        self._store = LocalStore(settings.local_store)
+        self._started_at = time.monotonic()
         self._fork_server = ForkServer()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards _models for describe(), which runs on request threads
@@ -68,19 +69,18 @@ class Manager:
         self._observed = False
         self._ready = False
         self._stopping = False
-        self._remembered = self._store.recall()
-        repository = Repository(settings.efs_root, settings.settle_s)
-        repository.seed(self._remembered)
         self._poller = Poller(
-            repository,
+            Repository(settings.efs_root, settings.settle_s),
+            settings.local_store,
             settings.models,
             settings.poll_s,
+            on_recalled=lambda recalled: self._events.put(lambda: self._take(recalled)),
             on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
-            on_unavailable=lambda reason: self._events.put(self._recall),
         )
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
 
     def start(self) -> None:
+        LocalStore(self._settings.local_store).sweep()
         self._thread.start()
         self._poller.start()
 
@@ -128,22 +128,16 @@ class Manager:
 
     def _seconds_to_next_timer(self) -> float:
         times = [v.drain_until for v in self._leaving]
+        if not self._ready:
+            times.append(self._started_at + _RECALL_PATIENCE_S if not self._observed else math.inf)
         times += [v.retry_at for m in self._models.values() for v in m.versions.values() if v.phase == Phase.FAILED]
         return min(3600.0, max(0.0, min(times, default=math.inf) - time.monotonic()))
 
     def _observe(self, observed: Mapping[str, Published]) -> None:
-        self._store.remember(observed)
+        self._observed = True
         self._take(observed)
 
-    def _recall(self) -> None:
-        """The repository is away: at a start, serve what the local store remembers. Later: absent is not empty."""
-        if not self._observed and self._remembered:
-            names = self._settings.models or tuple(self._remembered)
-            log.warning("serving from the local store", extra={"fields": {"models": sorted(names)}})
-            self._take({name: self._remembered[name] for name in names if name in self._remembered})
-
     def _take(self, observed: Mapping[str, Published]) -> None:
-        self._observed = True
         for name in observed.keys() | self._models.keys():
             # A model that a whole look doesn't show is gone for good: the repository keeps what it merely can't read.
             published = observed.get(name) or Published(name, None)
@@ -318,8 +312,8 @@ class Manager:
     # ---- what others see ----
 
     def _publish_routes(self) -> None:
-        if self._observed:
-            self.routes.replace({name: self._route(model) for name, model in self._models.items()})
+        routes = {name: self._route(model) for name, model in self._models.items()}
+        self.routes.replace(routes, complete=self._observed)
 
     def _route(self, model: _Model) -> Route:
         ready = {v.manifest.version: v for v in model.versions.values() if v.phase == Phase.READY}
@@ -329,7 +323,9 @@ class Manager:
         return Route(model.name, model.serving, chosen, percent, ready, self._state(model))
 
     def _latch_readiness(self) -> None:
-        if self._ready or not self._observed:
+        # What an earlier process saw is served at once, but may be old: a moment's patience for the repository.
+        patient = time.monotonic() - self._started_at < _RECALL_PATIENCE_S
+        if self._ready or not (self._observed or (self._models and not patient)):
             return
         names = self._settings.models or tuple(self._models)
         for name in names:

@@ -117,7 +117,7 @@ class Manifest:
                 files=tuple(_file_entry(f) for f in raw["files"]),
                 memory_bytes=int(raw["memory_bytes"]),
                 options=dict(raw.get("options") or {}),
-                probes=tuple(_probe(p) for p in raw.get("probes") or ()),
+                probes=tuple(parse_probe(p) for p in raw.get("probes") or ()),
             )
         except Refused as error:
             raise Refused(MANIFEST_NAME, str(error)) from error
@@ -139,7 +139,8 @@ def _file_entry(raw: Mapping[str, Any]) -> FileEntry:
     return FileEntry(check_path(raw["path"]), size, sha256)
 
 
-def _probe(raw: Mapping[str, Any]) -> Probe:
+def parse_probe(raw: Mapping[str, Any]) -> Probe:
+    """A probe from its JSON form. Raises ValueError, KeyError, TypeError."""
     inputs, outputs = raw["inputs"], raw["outputs"]
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs) or not inputs:
         raise ValueError("a probe has as many outputs as inputs, at least one")

@@ -37,6 +37,17 @@ class LoadedModels(Collector):
         yield family
 
 
+class _OfVersion:
+    """The metrics of one version's answers."""
+
+    def __init__(self, metrics: "Metrics", model: str, version: str) -> None:
+        self.latency_s = metrics.latency_s.labels(model, version)
+        self.queue_ms = metrics.queue_ms.labels(model, version)
+        self.forward_ms = metrics.forward_ms.labels(model, version)
+        self.batch_size = metrics.batch_size.labels(model, version)
+        self.tokens = metrics.tokens.labels(model, version)
+
+
 class Metrics:
     """All metrics of one process; thread-safe. The manager and the batcher set theirs, the edge observes requests."""
 
@@ -79,11 +90,18 @@ class Metrics:
         self.loaded = LoadedModels()
         registry.register(self.loaded)
         self.mount_age_s.set(float("nan"))
+        # Children by label, kept because finding one costs more than counting with it.
+        self._by_request: dict[tuple[str, str, int], Counter] = {}
+        self._by_version: dict[tuple[str, str], _OfVersion] = {}
 
     def observe_request(self, route: str | None, method: str, status: int) -> None:
         """`route` is the matched rule, None where none matched."""
         known = method if method in METHODS else "other"
-        self.requests.labels(route or "unmatched", known, str(status)).inc()
+        key = (route or "unmatched", known, status)
+        child = self._by_request.get(key)
+        if child is None:
+            child = self._by_request[key] = self.requests.labels(key[0], known, str(status))
+        child.inc()
 
     def observe_batch(self, rows: int, tokens: int) -> None:
         """One micro-batch that a lane ran; called on a runner thread."""
@@ -103,12 +121,15 @@ class Metrics:
         n_tokens: int,
     ) -> None:
         """One answer by a model; a cached one has no batch (batch_size 0) and counts in the latency only."""
-        self.latency_s.labels(model, version).observe(seconds)
+        child = self._by_version.get((model, version))
+        if child is None:
+            child = self._by_version[model, version] = _OfVersion(self, model, version)
+        child.latency_s.observe(seconds)
         if batch_size:
-            self.queue_ms.labels(model, version).observe(queue_ms)
-            self.forward_ms.labels(model, version).observe(forward_ms)
-            self.batch_size.labels(model, version).observe(batch_size)
-            self.tokens.labels(model, version).inc(n_tokens)
+            child.queue_ms.observe(queue_ms)
+            child.forward_ms.observe(forward_ms)
+            child.batch_size.observe(batch_size)
+            child.tokens.inc(n_tokens)
 
     def render(self) -> bytes:
         """The text format of /metrics."""

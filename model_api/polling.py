@@ -5,9 +5,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from model_api.calls import Mount
 from model_api.errors import RepositoryUnavailable
+from model_api.last_seen import recall, remember
 from model_api.repository import Published, Repository
 
 log = logging.getLogger(__name__)
@@ -19,17 +21,20 @@ class Poller:
     def __init__(
         self,
         repository: Repository,
+        store: Path,
         names: Collection[str] | None,
         poll_s: float,
         *,
+        on_recalled: Callable[[Mapping[str, Published]], None],
         on_observed: Callable[[Mapping[str, Published]], None],
-        on_unavailable: Callable[[str], None],
     ) -> None:
+        """Both are called on this thread; `on_recalled` once, first, with what an earlier process saw (in `store`)."""
         self._repository = repository
+        self._store = store
         self._names = names
         self._poll_s = poll_s
+        self._on_recalled = on_recalled
         self._on_observed = on_observed
-        self._on_unavailable = on_unavailable
         self._stop = threading.Event()
         self._began_at: float | None = None
         self._whole_at: float | None = None
@@ -54,6 +59,7 @@ class Poller:
         return Mount(self._failure is None, self._failure or "ok", age_s)
 
     def _run(self) -> None:
+        self._recall()
         was_failing = False
         while not self._stop.is_set():
             self._began_at = time.monotonic()
@@ -64,7 +70,6 @@ class Poller:
                 if not was_failing:
                     log.warning("the repository is unavailable", extra={"fields": {"reason": str(error)}})
                 was_failing = True
-                self._on_unavailable(str(error))
             except Exception:
                 log.exception("looking at the repository failed")
                 self._failure = "looking at the repository failed; see the log"
@@ -74,5 +79,21 @@ class Poller:
                     log.info("the repository is available again")
                 was_failing = False
                 self._on_observed(observed)
+                self._remember(observed)
             self._began_at = None
             self._stop.wait(self._poll_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, no secret
+
+    def _recall(self) -> None:
+        remembered: dict[str, Published] = {}
+        try:
+            remembered = recall(self._store)
+        except OSError as error:
+            log.warning("what was seen last can't be read", extra={"fields": {"reason": str(error)}})
+        self._repository.seed(remembered)
+        self._on_recalled({n: p for n, p in remembered.items() if self._names is None or n in self._names})
+
+    def _remember(self, observed: Mapping[str, Published]) -> None:
+        try:
+            remember(self._store, observed)
+        except OSError as error:
+            log.warning("what was seen can't be kept for a restart", extra={"fields": {"reason": str(error)}})

@@ -11,12 +11,13 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from flask import Flask, Response
+from flask import Flask
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_api import errors
 from model_api.routes.requests import current_request
+from model_api.routes.responses import ApiResponse
 
 LOGGER = logging.getLogger("model_api.problems")
 MAX_POINTER_CHARS = 256
@@ -85,7 +86,7 @@ def raise_invalid_body(error: ValidationError) -> None:
     raise InvalidBody([(pointer(f["loc"]), f["msg"][:1].lower() + f["msg"][1:]) for f in found[:MAX_ERRORS]])
 
 
-def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> Response:
+def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> ApiResponse:
     """An application/problem+json response to the request at hand."""
     request = current_request()
     document: dict[str, Any] = {
@@ -102,13 +103,13 @@ def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> Re
     except orjson.JSONEncodeError:  # a lone surrogate in a detail
         body = orjson.dumps({**document, "detail": ascii(detail)})
     status = f"{row.status} {row.title}" if row.status == 499 else row.status
-    response = Response(body, status, mimetype="application/problem+json")
+    response = ApiResponse(body, status, mimetype="application/problem+json")
     if row.retry_after_s is not None:
         response.headers["Retry-After"] = str(row.retry_after_s)
     return response
 
 
-def answer_error(error: Exception) -> Response:
+def answer_error(error: Exception) -> ApiResponse:
     """The response for any exception. Only what the error's type allows is told; everything else goes to the log."""
     if isinstance(error, InvalidBody):
         places = [{"pointer": place, "detail": detail} for place, detail in error.places]
@@ -128,7 +129,7 @@ def answer_error(error: Exception) -> Response:
     return problem(row, str(error))
 
 
-def _answer_http(error: HTTPException) -> Response:
+def _answer_http(error: HTTPException) -> ApiResponse:
     status = error.code or 500
     if status == 500 and getattr(error, "original_exception", None) is not None:
         LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"id": current_request().id}})

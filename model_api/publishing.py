@@ -27,6 +27,7 @@ class Draft:
 
     manifest: Manifest
     files: Mapping[str, Path]
+    folder: Path
 
 
 def draft(
@@ -61,7 +62,7 @@ def draft(
     manifest = Manifest(
         name, "unnamed", task, tuple(entries), memory_bytes(tensors), dict(options or {}), tuple(probes)
     )
-    return Draft(manifest, files)
+    return Draft(manifest, files, folder)
 
 
 def publish(

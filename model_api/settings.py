@@ -1,7 +1,9 @@
-"""Settings.from_env() is the only reader of the environment. Stdlib only: the authors' commands use it too.
+"""Settings.from_env() is the only reader of the environment. Stdlib only, Python 3.9: the authors' commands use it too.
 
 Every field carries its documentation; the README's table is checked against it.
 """
+
+from __future__ import annotations
 
 import os
 import socket
@@ -66,7 +68,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Settings:
     """All settings of one serving process. Immutable; shared by all threads."""
 
@@ -182,7 +184,7 @@ class Settings:
     port: int = _setting("PORT", 8000, _number(int, 1, 65535), "Port that `scripts/serve` listens on.")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read every setting. Raises SettingsError that lists all bad values; an empty value counts as unset."""
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}

@@ -118,11 +118,11 @@ class Routes:
 
     def __init__(self) -> None:
         self._routes: Mapping[str, Route] = {}
-        self._seen_repository = False
+        self._complete = False
 
-    def replace(self, routes: Mapping[str, Route]) -> None:
-        self._routes = dict(routes)
-        self._seen_repository = True
+    def replace(self, routes: Mapping[str, Route], *, complete: bool) -> None:
+        """`complete`: what isn't among them isn't published; else it may only not have been seen yet."""
+        self._routes, self._complete = dict(routes), complete
 
     def names(self) -> list[str]:
         return list(self._routes)
@@ -141,7 +141,7 @@ class Routes:
         while True:
             route = self._routes.get(name)
             if route is None:
-                if not self._seen_repository:
+                if not self._complete:
                     raise ModelNotReady(name, "this instance hasn't seen yet what is published")
                 raise UnknownModel(name)
             version = route.choose(tag, canary_key)

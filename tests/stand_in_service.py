@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flask_openapi3 import OpenAPI
 
+from model_api.app import build_app
 from model_api.calls import Answer, CallContext, Mount, Readiness
 from model_api.errors import InvalidInput, UnknownModel, VersionNotLoaded
+from model_api.settings import Settings
 
 DIGEST = hashlib.sha256(b"stand-in").hexdigest()
 
@@ -104,3 +107,9 @@ class StandInService:
             batch_size=len(predictions),
             age_s=self.age_s,
         )
+
+
+def stand_in_app(**settings: Any) -> tuple[OpenAPI, StandInService]:
+    """The real app over a fresh stand-in; `settings` are fields of Settings."""
+    service = StandInService()
+    return build_app(service, Settings(**settings)), service

@@ -3,8 +3,10 @@
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from model_api import messages
@@ -18,7 +20,11 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_header_and_arrays_arrive(pair: tuple[socket.socket, socket.socket]) -> None:
-    arrays = [np.arange(5, dtype=np.int32), np.ones((2, 3), dtype=np.float32), np.zeros(0, dtype=np.int64)]
+    arrays: list[npt.NDArray[Any]] = [
+        np.arange(5, dtype=np.int32),
+        np.ones((2, 3), dtype=np.float32),
+        np.zeros(0, dtype=np.int64),
+    ]
     messages.send(pair[0], {"parameters": {"a": 1}}, arrays)
     header, received = messages.receive(pair[1])
     assert header == {"parameters": {"a": 1}}

@@ -2,14 +2,13 @@
 
 from dataclasses import asdict
 
-from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from model_api.problems import Row, problem
 from model_api.routes.documents import answer, problems, text
 from model_api.routes.requests import current_metrics, current_service
-from model_api.routes.responses import json_response
+from model_api.routes.responses import ApiResponse, json_response
 from model_api.routes.schemas import Alive, MountState, ReadinessState
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations")])
@@ -18,7 +17,7 @@ NOT_MOUNTED = Row(503, "not-mounted", "The shared file system is not mounted", r
 
 
 @blueprint.get("/healthz", summary="Is the process alive?", responses=answer(Alive, "It is."))
-def healthz() -> Response:
+def healthz() -> ApiResponse:
     return json_response({"status": "alive"})
 
 
@@ -27,7 +26,7 @@ def healthz() -> Response:
     summary="Should this instance get traffic?",
     responses={**answer(ReadinessState, "It should."), **problems(503)},
 )
-def readyz() -> Response:
+def readyz() -> ApiResponse:
     found = current_service().readiness()
     state = {"ready": found.ready, "draining": found.draining, "models": dict(found.models)}
     if found.ready:
@@ -42,7 +41,7 @@ def readyz() -> Response:
     description="The last observation and its age; asking causes no access.",
     responses={**answer(MountState, "It is."), **problems(503)},
 )
-def mount_check() -> Response:
+def mount_check() -> ApiResponse:
     found = current_service().mount()
     if found.mounted:
         return json_response(asdict(found))
@@ -50,10 +49,10 @@ def mount_check() -> Response:
 
 
 @blueprint.get("/metrics", summary="Metrics for Prometheus", responses=text("text/plain", "Prometheus' text format."))
-def show_metrics() -> Response:
+def show_metrics() -> ApiResponse:
     metrics = current_metrics()
     mount = current_service().mount()
     metrics.mount_up.set(mount.mounted)
     metrics.mount_age_s.set(float("nan") if mount.age_s is None else mount.age_s)
     metrics.ready.set(current_service().readiness().ready)
-    return Response(metrics.render(), content_type=CONTENT_TYPE_LATEST)
+    return ApiResponse(metrics.render(), content_type=CONTENT_TYPE_LATEST)

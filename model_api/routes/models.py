@@ -1,20 +1,19 @@
 """GET /models: what is published, what this instance serves of it, and why not."""
 
-from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import UnknownModel
 from model_api.manifest import NAME_PATTERN
 from model_api.routes.documents import answer, problems
 from model_api.routes.requests import current_service
-from model_api.routes.responses import json_response
+from model_api.routes.responses import ApiResponse, json_response
 from model_api.routes.schemas import ModelDetails, ModelList, ModelPath
 
 blueprint = APIBlueprint("models", __name__, abp_tags=[Tag(name="models")])
 
 
 @blueprint.get("/models", summary="All models", responses=answer(ModelList, "Every published model."))
-def list_models() -> Response:
+def list_models() -> ApiResponse:
     return json_response({"models": current_service().models()})
 
 
@@ -23,7 +22,7 @@ def list_models() -> Response:
     summary="One model with its versions",
     responses={**answer(ModelDetails, "The model."), **problems(404)},
 )
-def show_model(path: ModelPath) -> Response:
+def show_model(path: ModelPath) -> ApiResponse:
     if not NAME_PATTERN.fullmatch(path.name):
         raise UnknownModel(path.name[:64])
     return json_response(current_service().model(path.name))

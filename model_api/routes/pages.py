@@ -2,20 +2,20 @@
 
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flask
 import flask_openapi3_swagger
-from flask import Response, current_app
+from flask import current_app
 from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from model_api.problems import ROWS
 from model_api.routes import schemas
 from model_api.routes.documents import answer, problem, text
 from model_api.routes.requests import current_request
-from model_api.routes.responses import dump, json_response
+from model_api.routes.responses import ApiResponse, dump, json_response
 
 blueprint = APIBlueprint("pages", __name__, abp_tags=[Tag(name="pages")])
 SWAGGER = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
@@ -32,13 +32,15 @@ POLICY = (
 INDEX_PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Model API</title><meta name="viewport" content="width=device-width">
+<link rel="icon" href="docs/swagger.svg">
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}
 pre{background:#f3f3f3;padding:1rem;overflow-x:auto}</style></head>
 <body>
 <h1>Model API</h1>
 <p>Models served over HTTP. Ask one:</p>
 <pre>curl -X POST -H 'Content-Type: application/json' \\
-  -d '{"target": "a quick test", "texts": ["a fast check", "a slow boat"]}' HOST/sim</pre>
+  -d '{"target": "a quick test", "texts": ["a fast check", "a slow boat"]}' \\
+  HOST/sim</pre>
 <ul>
 <li><a href="models">models</a>: what is published and what serves</li>
 <li><a href="docs">docs</a>: every route, to try out; <a href="openapi.json">openapi.json</a></li>
@@ -67,8 +69,8 @@ START_SCRIPT = """window.ui = SwaggerUIBundle({
 """
 
 
-def _html(page: str) -> Response:
-    response = Response(page, content_type="text/html; charset=utf-8")
+def _html(page: str) -> ApiResponse:
+    response = ApiResponse(page, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
@@ -82,7 +84,7 @@ def _wants_html() -> bool:
 
 
 @blueprint.get("/", summary="The index", responses=answer(schemas.Index, "It works. A page where Accept names HTML."))
-def index() -> Response:
+def index() -> ApiResponse:
     if _wants_html():
         response = _html(INDEX_PAGE)
     else:
@@ -92,21 +94,21 @@ def index() -> Response:
 
 
 @blueprint.get("/openapi.json", summary="This document", responses=text("application/json", "OpenAPI 3.1."))
-def openapi_json() -> Response:
-    return Response(current_app.extensions["model_api_document"](), mimetype="application/json")
+def openapi_json() -> ApiResponse:
+    return ApiResponse(current_app.extensions["model_api_document"](), mimetype="application/json")
 
 
 @blueprint.get("/docs", summary="Every route, to try out", responses=text("text/html", "Swagger UI."))
-def docs() -> Response:
+def docs() -> ApiResponse:
     return _html(DOCS_PAGE)
 
 
 @blueprint.route("/docs/<name>")
-def docs_asset(name: str) -> Response:
+def docs_asset(name: str) -> ApiResponse:
     if name == "start.js":
-        response = Response(START_SCRIPT, mimetype="text/javascript")
+        response = ApiResponse(START_SCRIPT, mimetype="text/javascript")
     elif name in ASSETS:
-        response = flask.send_file(ASSETS[name], conditional=True)
+        response = cast(ApiResponse, flask.send_file(ASSETS[name], conditional=True))
     else:
         flask.abort(404)
     response.headers["Cache-Control"] = "public, max-age=3600"
@@ -114,7 +116,7 @@ def docs_asset(name: str) -> Response:
 
 
 @blueprint.route("/problems/<slug>")
-def show_problem(slug: str) -> Response:
+def show_problem(slug: str) -> ApiResponse:
     """What a problem document's `type` leads to."""
     found = next(((kind, row) for kind, row in ROWS.items() if row.slug == slug), None)
     if found is None:
@@ -125,16 +127,16 @@ def show_problem(slug: str) -> Response:
 
 
 def _document(app: OpenAPI) -> bytes:
-    """The OpenAPI document. flask-openapi3 collects the routes; schemas of answers and the defaults are added here."""
+    """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them."""
     document: dict[str, Any] = dict(app.api_doc)
-    shown = [
-        (kind, "serialization")
-        for kind in vars(schemas).values()
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, schemas.Body)
-        if kind not in (BaseModel, schemas.ModelPath)
+    kinds = [kind for kind in vars(schemas).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
+        for kind in kinds
+        if kind not in (BaseModel, schemas.Body, schemas.ModelPath)
     ]
-    _, collected = models_json_schema(shown, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    document["components"] = {"schemas": {**document["components"]["schemas"], **collected["$defs"]}}
+    _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+    document["components"] = {"schemas": collected["$defs"]}
     for operations in document["paths"].values():
         for operation in operations.values():
             responses = operation["responses"]

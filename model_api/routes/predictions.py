@@ -3,14 +3,13 @@
 import re
 from typing import Any
 
-from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import InvalidInput, UnknownModel
 from model_api.manifest import NAME_PATTERN
 from model_api.routes.documents import answer, problems
 from model_api.routes.requests import current_request, current_service
-from model_api.routes.responses import model_response
+from model_api.routes.responses import ApiResponse, model_response
 from model_api.routes.schemas import PredictAnswer, PredictBody
 
 blueprint = APIBlueprint("predictions", __name__, abp_tags=[Tag(name="models")])
@@ -32,7 +31,7 @@ def checked_address(model: str) -> str:
         **problems(400, 404, 413, 415, 422, 500, 503, 504),
     },
 )
-def predict(body: PredictBody) -> Response:
+def predict(body: PredictBody) -> ApiResponse:
     one = not isinstance(body.inputs, list)
     if body.inputs is None:
         raise InvalidInput("inputs must be one input or a list of them, not null", "/inputs")

@@ -1,9 +1,11 @@
 """What every answer has in common: JSON by orjson, the headers, CORS, its log line and its metrics."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import flask
 import orjson
-from flask import Flask, Response
+from flask import Flask
 from flask.globals import request_ctx
 from flask.json.provider import JSONProvider
 
@@ -12,7 +14,31 @@ from model_api.logs import log_request
 from model_api.routes.requests import ApiRequest, current_metrics, current_request
 
 EXPOSED = "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Truncated, Server-Timing, Age, Retry-After, Allow"
-ALLOWED_REQUEST_HEADERS = "Content-Type, Accept, Authorization, Cache-Control, X-Canary-Key, X-Request-Id"
+COMMON_HEADERS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", EXPOSED),
+    ("Timing-Allow-Origin", "*"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+PREFLIGHT_HEADERS = (
+    (
+        "Access-Control-Allow-Headers",
+        "Content-Type, Accept, Authorization, Cache-Control, X-Canary-Key, X-Request-Id, *",
+    ),
+    ("Access-Control-Max-Age", "86400"),
+)
+
+
+class ApiResponse(flask.Response):
+    """Flask's response. `late_headers` are added as they are, as the last step: no look-ups for what can't be there."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.late_headers: list[tuple[str, str]] = []
+
+    def get_wsgi_response(self, environ: Any) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        body, status, headers = super().get_wsgi_response(environ)
+        return body, status, [*headers, *self.late_headers]
 
 
 def _plain(value: Any) -> Any:
@@ -36,51 +62,48 @@ class OrjsonProvider(JSONProvider):
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         return orjson.loads(s)
 
-    def response(self, *args: Any, **kwargs: Any) -> Response:
+    def response(self, *args: Any, **kwargs: Any) -> ApiResponse:
         return json_response(self._prepare_response_obj(args, kwargs))
 
 
-def json_response(value: Any, status: int = 200) -> Response:
-    return Response(dump(value), status, mimetype="application/json")
+def json_response(value: Any, status: int = 200) -> ApiResponse:
+    return ApiResponse(dump(value), status, content_type="application/json")
 
 
-def model_response(value: Any, answer: Answer) -> Response:
+def model_response(value: Any, answer: Answer) -> ApiResponse:
     """The answer of a model: `value` as JSON, and in the headers which weights gave it and how long it took."""
     request = current_request()
     request.answer = answer
     response = json_response(value)
-    headers = response.headers
-    headers["X-Model"] = answer.model
-    headers["X-Model-Version"] = answer.version
-    headers["X-Model-Digest"] = answer.digest
-    headers["Server-Timing"] = (
-        f"queue;dur={answer.queue_ms:.1f}, forward;dur={answer.forward_ms:.1f}, total;dur={request.elapsed_ms:.1f}"
+    queue, forward, total = answer.queue_ms, answer.forward_ms, request.elapsed_ms
+    response.late_headers += (
+        ("X-Model", answer.model),
+        ("X-Model-Version", answer.version),
+        ("X-Model-Digest", answer.digest),
+        ("Server-Timing", f"queue;dur={queue:.1f}, forward;dur={forward:.1f}, total;dur={total:.1f}"),
     )
     if answer.age_s is not None:
-        headers["Age"] = str(answer.age_s)
+        response.late_headers.append(("Age", str(answer.age_s)))
     return response
 
 
-def _finish(response: Response) -> Response:
+def _finish(response: ApiResponse) -> ApiResponse:
     """The last step of every answer, errors included."""
     request = current_request()
+    late = response.late_headers
+    late.append(("X-Request-Id", request.id))
+    late += COMMON_HEADERS
     headers = response.headers
-    headers["X-Request-Id"] = request.id
-    headers["Access-Control-Allow-Origin"] = "*"
-    headers["Access-Control-Expose-Headers"] = EXPOSED
-    headers["Timing-Allow-Origin"] = "*"
-    headers["X-Content-Type-Options"] = "nosniff"
     if "Cache-Control" not in headers:
-        headers["Cache-Control"] = "no-store"
+        late.append(("Cache-Control", "no-store"))
     if request.method == "OPTIONS":
-        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, HEAD, POST, OPTIONS")
-        headers["Access-Control-Allow-Headers"] = ALLOWED_REQUEST_HEADERS
-        headers["Access-Control-Max-Age"] = "86400"
+        late.append(("Access-Control-Allow-Methods", headers.get("Allow", "GET, HEAD, POST, OPTIONS")))
+        late += PREFLIGHT_HEADERS
     _record(request, response)
     return response
 
 
-def _record(request: ApiRequest, response: Response) -> None:
+def _record(request: ApiRequest, response: ApiResponse) -> None:
     duration_ms = request.elapsed_ms
     rule = request.url_rule
     metrics = current_metrics()
@@ -114,8 +137,8 @@ def _record(request: ApiRequest, response: Response) -> None:
     log_request(fields)
 
 
-def _options_response() -> Response:
-    response = Response(status=204)
+def _options_response() -> ApiResponse:
+    response = ApiResponse(status=204)
     del response.headers["Content-Type"]
     adapter = request_ctx.url_adapter
     methods = adapter.allowed_methods() if adapter is not None else ()
@@ -126,4 +149,5 @@ def _options_response() -> Response:
 def register(app: Flask) -> None:
     app.json = OrjsonProvider(app)
     app.make_default_options_response = _options_response  # type: ignore[method-assign]
+    app.response_class = ApiResponse
     app.after_request(_finish)

@@ -10,6 +10,9 @@ _SIM: dict[str, Any] = {
 }
 _PREDICT: dict[str, Any] = {"model": "minilm", "inputs": ["A first sentence.", "Und ein zweiter Satz."]}
 
+# Only described here: the task refuses an empty text itself, and with it what its tokenizer makes nothing of.
+Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+
 
 class Body(BaseModel):
     """A request's body: no key beyond those named, no value of another type."""
@@ -22,8 +25,8 @@ class SimBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_SIM]})
 
-    target: str
-    texts: Annotated[list[str], FailFast()] = Field(description="An empty list is answered by an empty list.")
+    target: Text
+    texts: Annotated[list[Text], FailFast()] = Field(description="An empty list is answered by an empty list.")
     model: str | None = Field(None, description="`name`, `name@version` or `name@canary`; default: the server's.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="`truncate`: cut what is too long.")
 

@@ -1,12 +1,11 @@
 """POST /sim: how similar texts are to a target."""
 
-from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.routes.documents import answer, problems
 from model_api.routes.predictions import checked_address
 from model_api.routes.requests import current_request, current_service
-from model_api.routes.responses import model_response
+from model_api.routes.responses import ApiResponse, model_response
 from model_api.routes.schemas import SimAnswer, SimBody
 
 blueprint = APIBlueprint("similarity", __name__, abp_tags=[Tag(name="models")])
@@ -20,7 +19,7 @@ blueprint = APIBlueprint("similarity", __name__, abp_tags=[Tag(name="models")])
         **problems(400, 404, 413, 415, 422, 500, 503, 504),
     },
 )
-def similarity(body: SimBody) -> Response:
+def similarity(body: SimBody) -> ApiResponse:
     model = None if body.model is None else checked_address(body.model)
     found = current_service().similarity(body.target, body.texts, model, body.parameters, current_request().context())
     response = model_response(
@@ -33,5 +32,5 @@ def similarity(body: SimBody) -> Response:
     if len(found.truncated):
         # The body's form is fixed, so a header tells: indices into texts, and the target by name.
         cut = ("target" if index < 0 else str(index) for index in sorted(found.truncated))
-        response.headers["X-Truncated"] = ",".join(cut)
+        response.late_headers.append(("X-Truncated", ",".join(cut)))
     return response

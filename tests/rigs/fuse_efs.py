@@ -81,12 +81,14 @@ class FuseEfs:
         """Delay per operation on names and attributes, per read or write, and a rate that all transfers share."""
         self._command({"latency_s": latency_s, "read_latency_s": read_latency_s, "bytes_per_s": bytes_per_s})
 
-    def stale(self, for_s: float) -> None:
-        """What was once asked (a name, its absence, attributes, a listing) is believed for `for_s` seconds; 0: never.
+    def stale(self, for_s: float, path: str = "*") -> None:
+        """What is asked about paths like `path` (names, absence, attributes, listings) is believed for `for_s` seconds.
 
-        An open of such a name finds the file that it named then, or ESTALE where that is deleted.
+        A new call forgets what was believed; `for_s` 0: nothing is.
+
+        An open of a name finds the file that it named then, or ESTALE where that is deleted.
         """
-        self._command({"stale_s": for_s})
+        self._command({"stale_s": for_s, "stale_path": path})
 
     def hang(self, path: str = "*", operation: str = "*") -> None:
         """`operation`s (read, open, getattr, readdir ...) on paths like `path` hang; only death ends a caller's wait.

@@ -49,7 +49,12 @@ class Conduct:
     read_latency_s: float = 0.0
     bytes_per_s: float | None = None
     stale_s: float = 0.0
+    stale_path: str = "*"
     faults: list[dict[str, str]] = field(default_factory=list)
+
+    def believes(self, path: str) -> bool:
+        """Whether what was once asked about `path` is believed for stale_s."""
+        return self.stale_s > 0 and fnmatch.fnmatch(path, self.stale_path)
 
     def effect(self, operation: str, path: str) -> str | None:
         for fault in self.faults:
@@ -81,7 +86,7 @@ class EfsLike(mfusepy.Operations):  # type: ignore[misc]
         with self._changed:
             self._conduct = Conduct(**{**vars(self._conduct), **changes})
             self._changed.notify_all()
-        if not self._conduct.stale_s:
+        if "stale_s" in changes:
             self._forget(None)
 
     def counts(self) -> dict[str, int]:
@@ -133,7 +138,7 @@ class EfsLike(mfusepy.Operations):  # type: ignore[misc]
     @contextlib.contextmanager
     def _resolved(self, path: str) -> Iterator[str]:
         """A path that opens what the client means by `path`. Raises ENOENT, or ESTALE for a file gone since."""
-        if not self._conduct.stale_s:
+        if not self._conduct.believes(path):
             yield self._real(path)
             return
         with self._names_lock:
@@ -167,7 +172,7 @@ class EfsLike(mfusepy.Operations):  # type: ignore[misc]
 
     def getattr(self, path: str, fh: int | None = None) -> Attributes:
         self._enter("getattr", path)
-        if not self._conduct.stale_s:
+        if not self._conduct.believes(path):
             return _attributes(os.lstat(self._real(path)))
         with self._names_lock:
             name = self._name(path)
@@ -201,7 +206,7 @@ class EfsLike(mfusepy.Operations):  # type: ignore[misc]
 
     def readdir(self, path: str, fh: int) -> Listing:
         self._enter("readdir", path)
-        if not self._conduct.stale_s:
+        if not self._conduct.believes(path):
             return _listing(self._real(path))
         with self._names_lock:
             name = self._name(path)

