@@ -214,6 +214,14 @@ def main() -> None:
     for resource in (AccessPoint, FileSystem):
         resource.get_cfn_attribute = arn_attribute
     AccessPoint.physical_resource_id = property(lambda self: self.access_point_id)
+    make_access_point = AccessPoint.__init__
+
+    def with_an_id_of_real_length(self: AccessPoint, *arguments: Any, **named: Any) -> None:
+        make_access_point(self, *arguments, **named)
+        self.access_point_id += "0" * 9
+        self.access_point_arn += "0" * 9
+
+    AccessPoint.__init__ = with_an_id_of_real_length
     call_action = EBResponse.call_action
 
     def call_and_note(self: EBResponse) -> Any:

@@ -76,7 +76,8 @@ class Engine:
         ours, theirs = extensions.option_settings.get(ENVIRONMENT, {}), self.options.get(ENVIRONMENT, {})
         properties = {**ours, **theirs}
         path = f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        self.environ = {**properties, "PATH": path, "LANG": "C.UTF-8"}
+        # A home without the settings (pip's, say) of whoever rehearses.
+        self.environ = {**properties, "PATH": path, "LANG": "C.UTF-8", "HOME": "/opt/elasticbeanstalk"}
         DEPLOYMENT.mkdir(parents=True, exist_ok=True)
         (DEPLOYMENT / "properties.json").write_text(json.dumps(properties))
         lines = [f"{name}={value}\n" for name, value in {**properties, "PORT": "8000", "PATH": path}.items()]

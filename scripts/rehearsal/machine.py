@@ -10,12 +10,17 @@ from pathlib import Path
 from scripts.rehearsal.network import Network
 
 HERE = Path(__file__).resolve().parent
+IMAGE_AT = "/var/app/venv"
 BASE_PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 
 _BOOT = """\
 set -e
 mount --make-rprivate /
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$UPPER,workdir=$WORK" "$ROOT"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$UPPER,workdir=$WORK" "$ROOT"
+if [ -n "$IMAGE" ]; then
+  mkdir -p "$ROOT$IMAGE_AT"
+  mount -t overlay overlay -o "lowerdir=$IMAGE,upperdir=$UPPER.image,workdir=$WORK.image" "$ROOT$IMAGE_AT"
+fi
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs tmpfs "$ROOT/dev/shm"
@@ -33,17 +38,31 @@ class CommandFailed(Exception):
 
 
 class Machine:
-    """`layers`: folders laid over this machine's root, the uppermost first. `backing`: what its EFS mounts show."""
+    """`files`: folders whose content is copied in before the first boot. `backing`: what its EFS mounts show.
 
-    def __init__(self, name: str, folder: Path, network: Network, layers: Sequence[Path], backing: Path) -> None:
+    `image`: a folder to start with at IMAGE_AT; shared, never written to.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        network: Network,
+        files: Sequence[Path],
+        backing: Path,
+        image: Path | None = None,
+    ) -> None:
         self.name = name
         self.folder = folder
-        self.layers = layers
+        self.image = image
         self.backing = backing
         self.namespace, self.address = network.join(name)
         self.upper, self.root = folder / "upper", folder / "root"
-        for path in (self.upper, folder / "work", self.root):
+        self.scratch = [folder / "work", folder / "work.image"]
+        for path in (self.upper, folder / "upper.image", self.root, *self.scratch):
             path.mkdir(parents=True)
+        for source in files:
+            subprocess.run(["cp", "-a", f"{source}/.", str(self.upper)], check=True)
         self._open_path_to_python()
         self.process: subprocess.Popen[bytes] | None = None
         self.pid = 0
@@ -62,7 +81,8 @@ class Machine:
         """Start process 1 and wait until it answers."""
         environ = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "LOWER": ":".join([*map(str, self.layers), "/"]),
+            "IMAGE": str(self.image or ""),
+            "IMAGE_AT": IMAGE_AT,
             "UPPER": str(self.upper),
             "WORK": str(self.folder / "work"),
             "ROOT": str(self.root),
@@ -95,8 +115,9 @@ class Machine:
 
     def reboot(self) -> None:
         self.power_off()
-        shutil.rmtree(self.folder / "work")
-        (self.folder / "work").mkdir()
+        for path in self.scratch:
+            shutil.rmtree(path)
+            path.mkdir()
         self.boot()
 
     def command(self, *command: str) -> list[str]:
