@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     )
     batcher = Batcher(scheduler, runners=settings.lanes, on_batch=metrics.observe_batch)
     metrics.queue_entries.set_function(batcher.queue_entries)
-    manager = Manager(settings, batcher)
+    manager = Manager(settings, batcher, metrics)
     manager.start()
     return build_app(Service(settings, manager, batcher), settings, metrics)
 

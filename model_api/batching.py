@@ -1,4 +1,5 @@
-"""The queue in the web process and the threads that empty it: one runner per core takes what is next to a free lane.
+"""The queue in the web process and the threads that empty it: one runner per core takes what is next to a free lane,
+and one more does so for the models whose batches take seconds.
 
 No timer: what queued while the lanes were busy is the next batch. Every accepted request gets exactly one outcome: its
 outputs, an error, or DeadlineExceeded / CallerLeft when nobody needs them any more.
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 # A forward is given this much longer than its callers' deadline: killing a lane costs its successors a restart.
 FORWARD_GRACE_S = 5.0
+LONG_BATCH_TOKENS = 5120  # of a long-running batch, input and new tokens: eight articles and their summaries
 MAX_CRASHES = 2  # one retry elsewhere
 GOING_AWAY = "its processes are going away"
 
@@ -39,6 +41,9 @@ class Lane(Protocol):
 
 class LaneGroup(Hashable, Protocol):
     """The lanes of one loaded version. Called by the batcher under its lock, so it must not block."""
+
+    long_running: bool
+    """Whether a batch takes seconds; such batches have a runner of their own and never hold the others'."""
 
     def is_open(self) -> bool:
         """False once the version goes away; from then on nothing is queued for it."""
@@ -81,9 +86,14 @@ class Batcher:
         """`on_batch(rows, tokens)` is called on a runner thread for every batch, for the metrics."""
         self._scheduler = scheduler
         self._on_batch = on_batch
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._long_changed = threading.Condition(lock)  # the same, for the runner of long batches
         self._stopping = False
-        self._threads = [threading.Thread(target=self._run, name=f"runner-{i}", daemon=True) for i in range(runners)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(i == runners,), name=f"runner-{i}", daemon=True)
+            for i in range(runners + 1)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -114,6 +124,7 @@ class Batcher:
             forward_parameters=parameters,
             deadline=deadline,
             has_left=has_left,
+            max_batch_tokens=LONG_BATCH_TOKENS if lanes.long_running else None,
         )
         if not arrays:
             return Outputs([], 0.0, 0.0, 0)
@@ -121,7 +132,7 @@ class Batcher:
             if self._stopping or not lanes.is_open():
                 raise ModelNotReady("this version", GOING_AWAY)
             self._scheduler.add(request)
-            self._changed.notify()
+            self._condition(lanes).notify()
         try:
             return request.outcome.result(timeout=max(0.0, deadline - time.monotonic()))
         except TimeoutError:
@@ -132,7 +143,7 @@ class Batcher:
     def lanes_changed(self) -> None:
         """A lane became free without a runner's doing: it was started anew."""
         with self._changed:
-            self._changed.notify_all()
+            self._notify_all()
 
     def fail_group(self, lanes: LaneGroup, error: ModelApiError) -> None:
         """The version is gone: whatever waits for it gets `error`. What runs ends by itself."""
@@ -151,7 +162,7 @@ class Batcher:
             self._stopping = True
             for entry in self._scheduler.waiting():
                 self._finish(entry, ModelNotReady("this version", GOING_AWAY))
-            self._changed.notify_all()
+            self._notify_all()
         for thread in self._threads:
             thread.join()
 
@@ -166,12 +177,20 @@ class Batcher:
         else:
             entry.outcome.set_exception(outcome)
 
-    def _run(self) -> None:
+    def _condition(self, group: LaneGroup) -> threading.Condition:
+        return self._long_changed if group.long_running else self._changed
+
+    def _notify_all(self) -> None:
+        self._changed.notify_all()
+        self._long_changed.notify_all()
+
+    def _run(self, takes_long: bool) -> None:
         """A runner thread: lives as long as the batcher, whatever a batch does."""
+        changed = self._long_changed if takes_long else self._changed
         while True:
-            with self._changed:
-                while not self._stopping and (work := self._next()) is None:
-                    self._changed.wait()
+            with changed:
+                while not self._stopping and (work := self._next(takes_long)) is None:
+                    changed.wait()
                 if self._stopping:
                     return
             assert work is not None
@@ -185,11 +204,11 @@ class Batcher:
                         self._finish(entry, ForwardFailed("the batch failed"))
             with self._changed:
                 group.put_lane(lane)
-                self._changed.notify()
+                self._condition(group).notify()
 
-    def _next(self) -> tuple[Batch, LaneGroup, Lane] | None:
+    def _next(self, takes_long: bool) -> tuple[Batch, LaneGroup, Lane] | None:
         """Under the lock: the next batch with the lane that will run it, leaving out whom nobody waits for any more."""
-        while batch := self._scheduler.next_batch(_has_lane):
+        while batch := self._scheduler.next_batch(lambda group: _can_run(group, takes_long)):
             now = time.monotonic()
             for entry, _ in batch.parts:
                 assert isinstance(entry, _Request)
@@ -226,7 +245,7 @@ class Batcher:
             if failure is not None:
                 for entry, rows in parts:
                     self._retry_or_fail(entry, rows, failure, in_company=len(parts) > 1)
-                self._changed.notify_all()
+                self._notify_all()
                 return
             results = iter(outputs)
             ended = time.monotonic()
@@ -255,5 +274,6 @@ class Batcher:
         self._scheduler.put_back(entry, rows)
 
 
-def _has_lane(group: Hashable) -> bool:
-    return cast(LaneGroup, group).has_lane()
+def _can_run(group: Hashable, takes_long: bool) -> bool:
+    lanes = cast(LaneGroup, group)
+    return lanes.long_running == takes_long and lanes.has_lane()

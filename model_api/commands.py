@@ -16,7 +16,7 @@ from model_api.errors import ModelApiError, Refused, SettingsError
 from model_api.refs import Refs
 from model_api.repository import Layout
 from model_api.settings import Settings
-from model_api.store_changes import promote, retire, rollback
+from model_api.store_changes import promote, retire, rollback, unload
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = verb("retire", "Move a version that no ref names to .trash. Its number stays taken.", _retire)
     command.add_argument("name", metavar="NAME")
-    command.add_argument("version", metavar="VERSION")
+    command.add_argument("version", metavar="VERSION", nargs="?")
+    command.add_argument("--all", action="store_true", help="take the whole model out of service; its versions stay")
+    command.set_defaults(usage_error=command.error)
 
     models_command.add_arguments(
         verb("models", "Show what is published, which instances serve it, and what is refused.", models_command.run)
@@ -125,6 +127,12 @@ def _rollback(parsed: argparse.Namespace) -> int:
 
 
 def _retire(parsed: argparse.Namespace) -> int:
+    if (parsed.version is None) != parsed.all:
+        parsed.usage_error("give a VERSION, or --all")
+    if parsed.all:
+        before, after = unload(Layout(parsed.root), parsed.name)
+        print(f"{parsed.name}: {'taken out of service' if after != before else 'out of service already'}")
+        return DONE
     where = retire(Layout(parsed.root), parsed.name, parsed.version)
     print(f"{parsed.name}@{parsed.version} lies in {where} now; delete it there to free its space")
     return DONE

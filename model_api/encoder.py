@@ -46,12 +46,13 @@ def choose_precision(asked: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 @dataclass(frozen=True)
 class _Norm:
-    weight: torch.Tensor
+    weight: torch.Tensor  # float32 in either precision: it costs nothing
     bias: torch.Tensor
     eps: float
+    dtype: torch.dtype  # of the result
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x.to(self.dtype), self.weight.shape, self.weight, self.bias, self.eps)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Encoder:
         return cls(architecture, precision, word_table, position_table, embedding_norm, layers)
 
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
-        """The last layer's [length, hidden] of each sequence, in order and in the model's precision.
+        """The last layer's [length, hidden] of each sequence, in order; float32 in either precision.
 
         A sequence holds 1 to `max_tokens` ids, special tokens included; ValueError otherwise.
         """
@@ -141,7 +142,7 @@ class Encoder:
             batch = self._batch(sequences)
             if pooling in ("cls", "lasttoken"):
                 rows = first_rows(batch.lengths) if pooling == "cls" else last_rows(batch.lengths)
-                vectors = self._forward(batch, rows).float()
+                vectors = self._forward(batch, rows)
             else:
                 vectors = pool(self._forward(batch), batch.lengths, pooling)
         result = np.empty((len(sequences), self.hidden_size), np.float32)
@@ -230,13 +231,14 @@ class _Loader:
         sizes, names = self._sizes, self._names
         prefix = self._prefix + names.layer.format(number)
         hidden, ffn = sizes.hidden_size, sizes.ffn_size
+        last = number == sizes.n_layers - 1
         return _Layer(
             qkv=self._qkv(prefix),
             attention_output=Linear(*self._linear(prefix + names.attention_output, hidden, hidden)),
             attention_norm=self._norm(prefix + names.attention_norm, self._dtype),
             ffn_in=Linear(*self._linear(prefix + names.ffn_in, ffn, hidden), sizes.activation),
             ffn_out=Linear(*self._linear(prefix + names.ffn_out, hidden, ffn)),
-            ffn_norm=self._norm(prefix + names.ffn_norm, self._dtype),
+            ffn_norm=self._norm(prefix + names.ffn_norm, torch.float32 if last else self._dtype),
         )
 
     def _qkv(self, prefix: str) -> Linear:
@@ -260,4 +262,4 @@ class _Loader:
         weight, bias = ("gamma", "beta") if f"{name}.gamma" in self._reader else ("weight", "bias")
         shape = (self._sizes.hidden_size,)
         copy = self._reader.copy
-        return _Norm(copy(f"{name}.{weight}", shape, dtype), copy(f"{name}.{bias}", shape, dtype), self._sizes.norm_eps)
+        return _Norm(copy(f"{name}.{weight}", shape), copy(f"{name}.{bias}", shape), self._sizes.norm_eps, dtype)

@@ -11,7 +11,7 @@ Two properties are paid for here (figures in docs/adr/0002-padding-free-encoder.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import torch
@@ -21,6 +21,7 @@ MAX_ROWS = 512  # more is no faster
 ROW_COUNTS = (*range(4, 32, 4), *range(32, 64, 8), *range(64, MAX_ROWS + 1, 16))
 
 
+@lru_cache(4096)
 def row_spans(rows: int) -> list[tuple[int, int]]:
     """(start, end) that cover `rows` rows or a little more, each of a length in ROW_COUNTS, none much the smallest."""
     if rows <= MAX_ROWS:

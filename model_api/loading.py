@@ -1,5 +1,6 @@
 """Bringing one version up, in its leader process: fetch, verify, load, warm, check, probe. Model side only."""
 
+import contextlib
 import gc
 import math
 import os
@@ -43,7 +44,7 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = Manifest.from_json(spec["manifest"])
     report("copying", total_bytes=manifest.size_bytes)
-    folder = LocalStore(Path(spec["local_store"])).fetch(
+    folder = LocalStore(Path(spec["local_store"]), spec["store_budget_bytes"]).fetch(
         manifest,
         Path(spec["source"]),
         _progress(report),
@@ -53,18 +54,22 @@ def bring_up(spec: Mapping[str, Any], report: Report) -> ModelSide:
     report("loading", folder=str(folder))
     module = task_module(manifest.task)
     precision = str(manifest.options.get("precision", spec["precision"]))
-    with _Reference(module, folder, manifest) as reference:
+    compares = getattr(module, "COMPARES_TO_FLOAT32", True)
+    with _Reference(module, folder, manifest) if compares else contextlib.nullcontext() as reference:
         model = module.load_model(folder, manifest, precision)
         report("warming")
+        model.warm()
         web = module.open_web(folder, manifest, _PROBE_LIMITS)
         outputs = warm(model, web, module.WARM_INPUTS)
-        if model.precision == "bfloat16":
+        if reference is not None and model.precision == "bfloat16":
             report("checking")
             compare_to_float32(outputs, reference.outputs())
     if manifest.probes:
         report("probing", probes=len(manifest.probes))
         for number, probe in enumerate(manifest.probes):
             run_probe(model, web, probe, number)
+    if before_lanes := getattr(model, "before_lanes", None):
+        before_lanes()
     # What is here now stays; the lanes share it, and a collection in one of them must not touch (and copy) its pages.
     gc.collect()
     gc.freeze()
@@ -132,7 +137,8 @@ def first_difference(got: Any, wanted: Any, tolerance: float, place: str = "outp
         elif isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
             pairs = [(f"{place}[{i}]", a, b) for i, (a, b) in enumerate(zip(got, wanted, strict=True))]
         else:
-            return None if got == wanted else f"{place} differs from what the author saw"
+            same = type(got) is type(wanted) and got == wanted
+            return None if same else f"{place} differs from what the author saw"
         return next((d for where, a, b in pairs if (d := first_difference(a, b, tolerance, where))), None)
     if isinstance(wanted, int | float) and abs(got - wanted) <= tolerance:
         return None
@@ -148,7 +154,7 @@ class _Reference:
         )
 
     def __enter__(self) -> "_Reference":
-        from model_api.model_process import fork_child
+        from model_api.forking import fork_child
 
         self._ours, theirs = socket.socketpair()
         with theirs:

@@ -4,7 +4,6 @@ A line never holds a body, a query string or a header's value. `logging_config` 
 """
 
 import logging
-import logging.config
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -43,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def logging_config(level: str = "INFO") -> dict[str, Any]:
-    """For gunicorn's `logconfig_dict` and logging.config.dictConfig: everything goes to stdout as JSON."""
+    """For gunicorn's `logconfig_dict`: everything goes to stdout as JSON."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -55,11 +54,6 @@ def logging_config(level: str = "INFO") -> dict[str, Any]:
             "gunicorn.access": {"level": "WARNING", "propagate": True, "handlers": []},
         },
     }
-
-
-def set_up(level: str = "INFO") -> None:
-    """Configure logging of this process; gunicorn does the same by itself from `logging_config`."""
-    logging.config.dictConfig(logging_config(level))
 
 
 def log_request(fields: Mapping[str, Any]) -> None:

@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +18,39 @@ from model_api.batching import Batcher
 from model_api.calls import Mount
 from model_api.errors import ModelNotReady, Refused
 from model_api.lanes import ForkServer, ProcessGroup
+from model_api.loaded_model import LoadedModel
 from model_api.local_store import LocalStore
 from model_api.manifest import Manifest
+from model_api.metrics import Metrics
 from model_api.planning import Phase, has_verdict, plan
 from model_api.polling import Poller
-from model_api.repository import Published, Ref, Refs, Repository
+from model_api.reporting import StatusReporter
+from model_api.repository import Published, Repository
 from model_api.settings import Settings
-from model_api.tasks import Limits, task_module
-from model_api.versions import Route, Routes, Version
+from model_api.tasks import Limits, is_long_running, task_module
+from model_api.versions import Routes, Version
 
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
+_WAITS = 60  # tries, half a second apart, for the memory of an unloaded version to come free
 _RECALL_PATIENCE_S = 5.0  # a start waits so long for the repository before it serves what it remembers
 _CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at once
-
-
-@dataclass
-class _Model:
-    """What the manager knows of one model."""
-
-    name: str
-    published: Published
-    versions: dict[Ref, Version] = field(default_factory=dict)
-    serving: Version | None = None
-
-    @property
-    def refs(self) -> Refs:
-        return self.published.refs or Refs(0, None, None, None)
-
-    def phases(self) -> dict[Ref, Phase]:
-        return {ref: version.phase for ref, version in self.versions.items()}
 
 
 class Manager:
     """Owner of all loaded versions. `start` and `stop` once each; the rest on any thread."""
 
-    def __init__(self, settings: Settings, batcher: Batcher) -> None:
+    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._batcher = batcher
         self.routes = Routes()
         self._started_at = time.monotonic()
         self._fork_server = ForkServer()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards _models for describe(), which runs on request threads
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, LoadedModel] = {}
         self._by_group: dict[ProcessGroup, Version] = {}
         self._leaving: list[Version] = []
         self._observed = False
@@ -77,16 +64,19 @@ class Manager:
             on_recalled=lambda recalled: self._events.put(lambda: self._take(recalled)),
             on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
         )
+        self._reporter = StatusReporter(settings, self.describe)
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
 
     def start(self) -> None:
         LocalStore(self._settings.local_store).sweep()
         self._thread.start()
         self._poller.start()
+        self._reporter.start()
 
     def stop(self) -> None:
         """End all groups and threads; what runs is cut off, so drain before."""
         self._poller.stop()
+        self._reporter.stop()
         self._events.put(self._stop)
         self._thread.join()
 
@@ -101,14 +91,12 @@ class Manager:
         """Model name to what is the matter with it, for /readyz."""
         with self._lock:
             names = self._settings.models or tuple(self._models)
-            return {
-                name: self._state(self._models[name]) if name in self._models else "not published" for name in names
-            }
+            return {name: self._models[name].state() if name in self._models else "not published" for name in names}
 
     def describe(self) -> list[dict[str, Any]]:
         """Every model as GET /models/<name> shows it."""
         with self._lock:
-            return [self._describe(model) for _, model in sorted(self._models.items())]
+            return [model.describe() for _, model in sorted(self._models.items())]
 
     # ---- events, all on the manager's thread ----
 
@@ -130,7 +118,8 @@ class Manager:
         times = [v.drain_until for v in self._leaving]
         if not self._ready:
             times.append(self._started_at + _RECALL_PATIENCE_S if not self._observed else math.inf)
-        times += [v.retry_at for m in self._models.values() for v in m.versions.values() if v.phase == Phase.FAILED]
+        versions = [v for m in self._models.values() for v in m.versions.values()]
+        times += [v.retry_at for v in versions if v.phase in (Phase.FAILED, Phase.WAITING)]
         return min(3600.0, max(0.0, min(times, default=math.inf) - time.monotonic()))
 
     def _observe(self, observed: Mapping[str, Published]) -> None:
@@ -141,7 +130,7 @@ class Manager:
         for name in observed.keys() | self._models.keys():
             # A model that a whole look doesn't show is gone for good: the repository keeps what it merely can't read.
             published = observed.get(name) or Published(name, None)
-            self._models.setdefault(name, _Model(name, published)).published = published
+            self._models.setdefault(name, LoadedModel(name, published)).published = published
         self._replan_all()
         self._models = {n: m for n, m in self._models.items() if n in observed or m.versions}
 
@@ -150,13 +139,13 @@ class Manager:
         for version in [v for v in self._leaving if v.drain_until <= now]:
             self._close(version)
         for model in self._models.values():
-            for version in model.versions.values():
-                if version.phase == Phase.FAILED and version.retry_at <= now:
+            for version in list(model.versions.values()):
+                if version.phase in (Phase.FAILED, Phase.WAITING) and version.retry_at <= now:
                     self._load(model, version)
             self._replan(model)
         self._latch_readiness()
 
-    def _replan(self, model: _Model) -> None:
+    def _replan(self, model: LoadedModel) -> None:
         serving = model.serving.ref if model.serving else None
         step = plan(model.refs, model.phases(), serving)
         for ref in step.load:
@@ -165,16 +154,19 @@ class Manager:
                 model.versions[ref] = version = Version(manifest)
                 self._load(model, version)
         model.serving = model.versions[step.serve] if step.serve else None
-        leaving = [model.versions.pop(ref) for ref in step.unload]
+        leaving = [model.versions.pop(ref) for ref in step.unload if ref in model.versions]
         # New requests must go to the new version before the old one stops taking them.
         self._publish_routes()
         for version in leaving:
             self._drain(version)
 
-    def _load(self, model: _Model, version: Version) -> None:
+    def _load(self, model: LoadedModel, version: Version) -> None:
         """Begin an attempt; what comes of it arrives as events."""
         version.start_over()
         lacking = self._lacking_memory(version.manifest)
+        if lacking and version.manifest.options.get("unload_first") and (model.serving or version.attempts < _WAITS):
+            self._make_room(model, version, lacking)
+            return
         if lacking:
             self._fail(version, lacking)
             return
@@ -184,8 +176,9 @@ class Manager:
             "immutable": not model.published.plain,
             "protected": self._protected_digests(),
             "local_store": str(self._settings.local_store),
+            "store_budget_bytes": self._settings.store_budget_bytes,
             "precision": self._settings.precision,
-            "lanes": self._settings.lanes,
+            "lanes": 1 if is_long_running(version.manifest.task) else self._settings.lanes,
         }
         try:
             control = self._fork_server.spawn(spec)
@@ -198,8 +191,20 @@ class Manager:
             on_event=lambda group, event: self._events.put(lambda: self._on_group_event(group, event)),
             on_lane=self._batcher.lanes_changed,
             name=f"{version.name}@{version.manifest.version}",
+            long_running=is_long_running(version.manifest.task),
         )
         self._by_group[version.group] = version
+
+    def _make_room(self, model: LoadedModel, version: Version, lacking: str) -> None:
+        """The model's option allows a gap: unload what serves, then try again."""
+        version.attempts += 1
+        version.phase, version.reason = Phase.WAITING, lacking
+        version.retry_at = time.monotonic() + _FIRST_RETRY_S
+        if model.serving is not None:
+            serving, model.serving = model.versions.pop(model.serving.ref), None
+            self._log("version unloaded first", serving, reason=lacking)
+            self._publish_routes()
+            self._drain(serving)
 
     def _protected_digests(self) -> list[str]:
         """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
@@ -312,15 +317,11 @@ class Manager:
     # ---- what others see ----
 
     def _publish_routes(self) -> None:
-        routes = {name: self._route(model) for name, model in self._models.items()}
+        routes = {name: model.route() for name, model in self._models.items()}
         self.routes.replace(routes, complete=self._observed)
-
-    def _route(self, model: _Model) -> Route:
-        ready = {v.manifest.version: v for v in model.versions.values() if v.phase == Phase.READY}
-        canary = model.refs.canary
-        chosen = ready.get(canary.version) if canary else None
-        percent = canary.percent if canary and chosen else 0.0
-        return Route(model.name, model.serving, chosen, percent, ready, self._state(model))
+        versions = [v for model in self._models.values() for v in model.versions.values()]
+        rows = [(v.name, v.manifest.version, str(v.phase)) for v in versions]
+        self._metrics.loaded.show(rows + [(v.name, v.manifest.version, "draining") for v in self._leaving])
 
     def _latch_readiness(self) -> None:
         # What an earlier process saw is served at once, but may be old: a moment's patience for the repository.
@@ -332,60 +333,14 @@ class Manager:
             model = self._models.get(name)
             if model is None:
                 return
-            attempts = {ref: version.attempts for ref, version in model.versions.items()}
             serving = model.serving.ref if model.serving else None
-            if not model.published.refused and not has_verdict(model.refs, model.phases(), serving, attempts):
+            if not has_verdict(model.refs, model.phases(), serving, model.attempts()):
                 return
         self._ready = True
-        states = {name: self._state(self._models[name]) for name in names}
+        states = {name: self._models[name].state() for name in names}
         log.info("instance ready", extra={"fields": {"models": states}})
-
-    def _state(self, model: _Model) -> str:
-        if model.serving is not None:
-            return "serving" if model.serving.ref == model.refs.stable else "degraded"
-        stable = model.versions.get(model.refs.stable) if model.refs.stable else None
-        if stable is not None:
-            return str(stable.phase)
-        return "refused" if model.published.refused else "unpublished"
-
-    def _describe(self, model: _Model) -> dict[str, Any]:
-        serving = model.serving
-        shown = serving or next(iter(model.versions.values()), None)
-        refs = model.refs
-        refused = [{"version": version, "reason": reason} for version, reason in model.published.refused.items()]
-        for version in model.versions.values():
-            if version.reason:
-                refused.append({"version": version.manifest.version, "reason": version.reason})
-        return {
-            "name": model.name,
-            "task": shown.manifest.task if shown else None,
-            "version": serving.manifest.version if serving else None,
-            "digest": serving.manifest.digest if serving else None,
-            "state": self._state(model),
-            "precision": serving.precision if serving else None,
-            "memory_bytes": sum(version.memory_bytes for version in model.versions.values()),
-            "previous": _ref(refs.previous),
-            "canary": _ref(refs.canary) | {"percent": refs.canary.percent} if refs.canary else None,
-            "refused": refused,
-            "versions": [
-                {
-                    "version": version.manifest.version,
-                    "digest": version.manifest.digest,
-                    "state": str(version.phase),
-                    "reason": version.reason or None,
-                    "precision": version.precision,
-                    "memory_bytes": version.memory_bytes,
-                    "timeline": list(version.timeline),
-                }
-                for version in model.versions.values()
-            ],
-        }
 
     def _log(self, message: str, version: Version, **fields: Any) -> None:
         level = logging.WARNING if "failed" in message or "refused" in message else logging.INFO
         fields = {"model": version.name, "version": version.manifest.version, **fields}
         log.log(level, message, extra={"fields": fields})
-
-
-def _ref(ref: Any) -> Any:
-    return None if ref is None else {"version": ref.version, "digest": ref.digest}

@@ -4,6 +4,7 @@ Never pickle. Both ends are this project's own processes on one machine, so byte
 are still bounded, so that a broken peer can't make the other allocate without limit.
 """
 
+import math
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[npt.NDArray
     offset = 0
     for name, shape in header.pop("arrays"):
         dtype = _DTYPES[name]
-        n_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        n_bytes = dtype.itemsize * math.prod(shape)
         arrays.append(np.frombuffer(body[offset : offset + n_bytes], dtype).reshape(shape))
         offset += n_bytes
     if offset != arrays_bytes:

@@ -108,6 +108,8 @@ def check_files(files: Mapping[str, Path], max_json_bytes: int = 2**40) -> list[
 def _check_kind(path: str, files: Mapping[str, Path]) -> None:
     pure = PurePosixPath(path)
     suffix = pure.suffix.lower()
+    if not path.isprintable():
+        raise Refused(ascii(path), "a control character in its name")
     if suffix in PICKLES:
         beside = "; the safetensors beside it suffice: leave it out" if _has_weights(files) else ""
         raise Refused(path, f"may be a pickle, which runs code when it is loaded; {WHAT_IS_ACCEPTED}{beside}")

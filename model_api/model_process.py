@@ -6,7 +6,6 @@ ignored here: the web process drains first and then closes the sockets.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import select
@@ -14,43 +13,17 @@ import signal
 import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from model_api import messages
 from model_api.errors import ModelApiError, ProbeFailed, Refused
+from model_api.forking import die_with_parent, fork_child
+from model_api.lane_process import run_lane
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _RESTART_AT_MOST_EVERY_S = 1.0
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel for SIGKILL when the parent's thread that made us ends. Elsewhere than on Linux: sockets only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before we asked
-        os._exit(1)
-
-
-def fork_child(run: Callable[[], None]) -> int:
-    """Fork; the child calls `run` and exits whatever happens. The child's pid."""
-    parent_pid = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        die_with_parent(parent_pid)
-        run()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 def serve_forks(control: socket.socket) -> None:
@@ -175,30 +148,6 @@ class _Lanes:
         for index in self._dead():
             if time.monotonic() - self._started[index] >= _RESTART_AT_MOST_EVERY_S:
                 self._fork(index)
-
-
-def run_lane(connection: socket.socket, model: Any) -> None:
-    """A lane's life: a batch in, its outputs out, until the web process closes the socket."""
-    after_fork = getattr(model, "after_fork", None)
-    if after_fork:
-        after_fork()
-    while True:
-        try:
-            header, arrays = messages.receive(connection)
-        except OSError:
-            return
-        try:
-            outputs = model.forward(arrays, header["parameters"])
-            reply: dict[str, Any] = {}
-        except Exception as error:
-            # The place, never the message: it may quote a caller's data, and this goes to the log.
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
-            reply, outputs = {"error": place}, []
-        try:
-            messages.send(connection, reply, outputs)
-        except OSError:
-            return
 
 
 def main(control_fd: int, parent_pid: int) -> NoReturn:

@@ -56,8 +56,9 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
     for instance, status in statuses.items():
         model = status.model(published.name)
         if model:
-            served = {key: model.get(key) for key in ("version", "digest", "state", "since", "canary", "refused")}
-            instances.append({"instance": instance, **served})
+            states = {digest: status.state_of(published.name, digest) for digest in _digests(model)}
+            told = {key: model.get(key) for key in ("version", "digest", "state", "since")}
+            instances.append({"instance": instance, **told, "states": states, "refused": model.get("refused") or []})
     return {
         "name": published.name,
         "generation": refs.generation if refs is not None else None,
@@ -68,6 +69,11 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
         "refused": [{"version": version, "reason": reason} for version, reason in published.refused.items()],
         "instances": instances,
     }
+
+
+def _digests(model: Mapping[str, Any]) -> list[str]:
+    entries = [model, *(version for version in model.get("versions") or () if isinstance(version, dict))]
+    return list(dict.fromkeys(str(entry["digest"]) for entry in entries if entry.get("digest")))
 
 
 def table(models: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -82,7 +88,7 @@ def table(models: Sequence[Mapping[str, Any]]) -> list[str]:
             version = f"@{refusal['version']}" if refusal["version"] else ""
             notes.append(f"{model['name']}{version}: {refusal['reason']}")
         for instance in model["instances"]:
-            for refusal in instance["refused"] or ():
+            for refusal in instance["refused"]:
                 what = f"{model['name']}@{refusal.get('version')}"
                 notes.append(f"{what}: refused by {instance['instance']}: {refusal.get('reason')}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
@@ -92,26 +98,16 @@ def table(models: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _rows(model: Mapping[str, Any]) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = []
-    reported: set[str] = set()
     known = [*model["versions"]]
-    if model["plain"] or not known:
-        digests = dict.fromkeys(str(i["digest"]) for i in model["instances"] if i["digest"])
-        known = [{"version": digest[:12], "digest": digest, "refs": ["plain copy"]} for digest in digests]
-        known = known or [{"version": "-", "digest": None, "refs": ["plain copy"] if model["plain"] else []}]
-    for version in known:
+    named = {version["digest"] for version in known}
+    elsewhere = dict.fromkeys(digest for i in model["instances"] for digest in i["states"] if digest not in named)
+    refs = ["plain copy"] if model["plain"] else []
+    known += [{"version": digest[:12], "digest": digest, "refs": refs} for digest in elsewhere]
+    for version in known or [{"version": "-", "digest": None, "refs": refs}]:
         head = (model["name"], version["version"], (version["digest"] or "-")[:12], ", ".join(version["refs"]) or "-")
-        serving = [i for i in model["instances"] if version["digest"] and _serves(i, version["digest"])]
-        reported |= {i["instance"] for i in serving}
-        rows += [(*head, i["instance"], str(i["state"] or "-"), str(i["since"] or "-")) for i in serving]
-        if not serving:
+        having = [(i, i["states"][version["digest"]]) for i in model["instances"] if version["digest"] in i["states"]]
+        for i, state in having:
+            rows.append((*head, i["instance"], state, str(i["since"] or "-") if state == "serving" else "-"))
+        if not having:
             rows.append((*head, "-", "-", "-"))
-    for i in model["instances"]:
-        if i["instance"] not in reported:
-            version, digest = str(i["version"] or "-"), str(i["digest"] or "-")[:12]
-            rows.append((model["name"], version, digest, "-", i["instance"], str(i["state"] or "-"), "-"))
     return rows
-
-
-def _serves(instance: Mapping[str, Any], digest: str) -> bool:
-    canary = instance["canary"]
-    return instance["digest"] == digest or (isinstance(canary, dict) and canary.get("digest") == digest)

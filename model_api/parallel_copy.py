@@ -29,17 +29,21 @@ def copy_files(entries: Sequence[FileEntry], source: Path, target: Path, progres
     """Copy `entries` and put them on disk; returns those whose content read wrong (another size or hash).
 
     `progress` is called on the calling thread. Raises Refused for a symbolic link, OSError. READERS threads read and
-    write blocks; the calling thread hashes them in order.
+    write, small files whole and large ones in blocks; the calling thread hashes the large ones in order.
     """
-    wrong: list[FileEntry] = []
+    large = [entry for entry in entries if entry.size_bytes > BLOCK_BYTES]
+    small = [entry for entry in entries if entry.size_bytes <= BLOCK_BYTES]
     done_bytes, total_bytes = 0, sum(entry.size_bytes for entry in entries)
+    wrong: list[FileEntry] = []
     with (
+        _descriptor(source, os.O_DIRECTORY) as source_fd,
         ThreadPoolExecutor(READERS, thread_name_prefix="copy") as readers,
         ThreadPoolExecutor(1, thread_name_prefix="flush") as flusher,
     ):
+        copied = [readers.submit(_copy_small, source_fd, target, entry) for entry in small]
         flushes: list[Future[None]] = []
-        for entry in entries:
-            with _opened(source, target, entry) as (input_fd, output_fd):
+        for entry in large:
+            with _opened(source_fd, target, entry) as (input_fd, output_fd):
                 if os.fstat(input_fd).st_size != entry.size_bytes:
                     wrong.append(entry)
                     continue
@@ -48,16 +52,26 @@ def copy_files(entries: Sequence[FileEntry], source: Path, target: Path, progres
                     sha256.update(block)
                     done_bytes += len(block)
                     unflushed_bytes += len(block)
-                    progress(min(done_bytes, total_bytes), total_bytes)
+                    progress(done_bytes, total_bytes)
                     if unflushed_bytes >= _FLUSH_BYTES:
                         flushes.append(flusher.submit(_flush, os.dup(output_fd)))
                         unflushed_bytes = 0
                 flushes.append(flusher.submit(_flush, os.dup(output_fd)))
                 if sha256.hexdigest() != entry.sha256:
                     wrong.append(entry)
+        wrong += [entry for entry, is_whole in zip(small, copied, strict=True) if not is_whole.result()]
         for flush in flushes:
             flush.result()
+        progress(total_bytes, total_bytes)
     return wrong
+
+
+def _copy_small(source_fd: int, target: Path, entry: FileEntry) -> bool:
+    """Copy a file in one read. Returns whether its content is right."""
+    with _opened(source_fd, target, entry) as (input_fd, output_fd):
+        content = _copy_block(input_fd, output_fd, 0, entry.size_bytes + 1)
+        os.fsync(output_fd)
+    return len(content) == entry.size_bytes and hashlib.sha256(content).hexdigest() == entry.sha256
 
 
 def wrong_files(entries: Sequence[FileEntry], folder: Path) -> list[FileEntry]:
@@ -77,31 +91,37 @@ def wrong_files(entries: Sequence[FileEntry], folder: Path) -> list[FileEntry]:
 
 
 @contextlib.contextmanager
-def _opened(source: Path, target: Path, entry: FileEntry) -> Iterator[tuple[int, int]]:
-    """Descriptors of an entry's file in both folders."""
-    refuse_links(source, entry.path)
-    try:
-        input_fd = os.open(source / entry.path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise Refused(entry.path, "a symbolic link inside a published version") from error
-        raise
-    try:
+def _opened(source_fd: int, target: Path, entry: FileEntry) -> Iterator[tuple[int, int]]:
+    """Descriptors of an entry's file in both folders. Raises Refused for a symbolic link on the way; OSError."""
+    *folders, name = Path(entry.path).parts
+    with contextlib.ExitStack() as stack:
+        folder_fd = source_fd
+        try:
+            for folder in folders:  # step by step, each without following a link: it could lead anywhere
+                folder_fd = stack.enter_context(_descriptor(folder, os.O_DIRECTORY | os.O_NOFOLLOW, folder_fd))
+            input_fd = stack.enter_context(_descriptor(name, os.O_NOFOLLOW | os.O_NONBLOCK, folder_fd))
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise Refused(entry.path, "a symbolic link inside a published version") from error
+            raise
         if not stat.S_ISREG(os.fstat(input_fd).st_mode):
             raise Refused(entry.path, "not a file")
         file = target / entry.path
         file.parent.mkdir(parents=True, exist_ok=True)
-        output_fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        try:
-            yield input_fd, output_fd
-        finally:
-            os.close(output_fd)
+        yield input_fd, stack.enter_context(_descriptor(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW))
+
+
+@contextlib.contextmanager
+def _descriptor(path: Path | str, flags: int, folder_fd: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o644, dir_fd=folder_fd)
+    try:
+        yield descriptor
     finally:
-        os.close(input_fd)
+        os.close(descriptor)
 
 
 def refuse_links(source: Path, path: str) -> None:
-    """Raises Refused if any step from `source` to `path` is a symbolic link: it could lead anywhere."""
+    """Raises Refused if any step from `source` to `path` is a symbolic link."""
     step = source
     for part in Path(path).parts:
         step = step / part

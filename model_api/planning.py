@@ -12,6 +12,7 @@ class Phase(StrEnum):
 
     LOADING = "loading"  # from the first copied byte to the last probe
     READY = "ready"  # its lanes answer
+    WAITING = "waiting"  # for the memory of the version that was unloaded to make room for it
     FAILED = "failed"  # for now: it is tried again after a pause
     REFUSED = "refused"  # for good: the content is wrong, and content never changes
 

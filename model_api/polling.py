@@ -39,6 +39,9 @@ class Poller:
         self._began_at: float | None = None
         self._whole_at: float | None = None
         self._failure: str | None = "not looked at yet"
+        self._told_unavailable = False
+        # A look that takes ten polls is a hang: NFS doesn't fail, it waits.
+        self._patience_s = max(5.0, 10 * poll_s)
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -53,35 +56,43 @@ class Poller:
         now = time.monotonic()
         age_s = None if self._whole_at is None else round(now - self._whole_at, 3)
         began_at = self._began_at
-        # A look that takes ten polls is a hang: NFS doesn't fail, it waits.
-        if began_at is not None and now - began_at > max(5.0, 10 * self._poll_s):
+        if began_at is not None and now - began_at > self._patience_s:
             return Mount(False, f"no answer for {now - began_at:.0f} s", age_s)
         return Mount(self._failure is None, self._failure or "ok", age_s)
 
     def _run(self) -> None:
         self._recall()
-        was_failing = False
         while not self._stop.is_set():
             self._began_at = time.monotonic()
+            alarm = threading.Timer(self._patience_s, self._tell_unavailable, [f"no answer for {self._patience_s:g} s"])
+            alarm.daemon = True
+            alarm.start()
             try:
                 observed = self._repository.observe(self._names)
             except RepositoryUnavailable as error:
                 self._failure = str(error)
-                if not was_failing:
-                    log.warning("the repository is unavailable", extra={"fields": {"reason": str(error)}})
-                was_failing = True
+                self._tell_unavailable(str(error))
             except Exception:
                 log.exception("looking at the repository failed")
                 self._failure = "looking at the repository failed; see the log"
             else:
+                alarm.cancel()
                 self._failure, self._whole_at = None, time.monotonic()
-                if was_failing:
+                if self._told_unavailable:
                     log.info("the repository is available again")
-                was_failing = False
+                self._told_unavailable = False
                 self._on_observed(observed)
                 self._remember(observed)
+            finally:
+                alarm.cancel()
             self._began_at = None
             self._stop.wait(self._poll_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, no secret
+
+    def _tell_unavailable(self, reason: str) -> None:
+        """Log it, once per outage. On the poller's thread, or on a timer's while that hangs."""
+        if not self._told_unavailable:
+            self._told_unavailable = True
+            log.warning("the repository is unavailable", extra={"fields": {"reason": reason}})
 
     def _recall(self) -> None:
         remembered: dict[str, Published] = {}

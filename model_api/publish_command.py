@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from model_api import remote
+from model_api import remote, waiting
 from model_api.errors import Refused
 from model_api.manifest import Probe, check_name, parse_probe
 from model_api.model_folder import TASKS
@@ -96,7 +96,7 @@ def _finish(parsed: argparse.Namespace, outcome: Outcome, read: Callable[[], Map
     print(outcome.message, flush=True)
     if not parsed.wait:
         return 0
-    watch = Watch(parsed.model, outcome.ref, canary=parsed.canary is not None)
+    watch = Watch(parsed.model, outcome.ref, canary=parsed.canary is not None, live_s=waiting.LIVE_S)
     verdict = wait(watch, read, lambda text: print(f"  {text}", flush=True), parsed.wait_timeout)
     print(f"{parsed.model}@{outcome.ref.version}: {verdict.value}", flush=True)
     return WAIT_CODES[verdict]

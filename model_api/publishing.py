@@ -16,7 +16,7 @@ from model_api.manifest import FileEntry, Manifest, Probe, check_name
 from model_api.model_folder import TASKS, check_files, infer_task, list_files, memory_bytes
 from model_api.repository import Layout, mount_check
 from model_api.staging import Progress, Upload, remove_dead_uploads
-from model_api.store_changes import Outcome, free_version, locked, settle_existing
+from model_api.store_changes import Outcome, check_before_copy, locked, settle_existing
 
 _BLOCK_BYTES = 4 * 2**20
 
@@ -45,6 +45,9 @@ def draft(
         raise Refused("", f"unknown task {task!r}; known: {', '.join(sorted(TASKS))}")
     if not folder.is_dir():
         raise Refused("", f"{folder} is not a folder; give the model's folder or a Hugging Face snapshot")
+    if (folder / "snapshots").is_dir() and (folder / "blobs").is_dir():
+        snapshots = sorted(str(path) for path in (folder / "snapshots").iterdir())
+        raise Refused("", f"{folder} is a Hugging Face cache; give one of its snapshots: {', '.join(snapshots)}")
     files = list_files(folder, exclude)
     tensors = check_files(files)
     task = task or infer_task(files)
@@ -76,7 +79,7 @@ def publish(
         remove_dead_uploads(layout, name)
         settled = settle_existing(layout, made.manifest, canary_percent)
         if settled is None:
-            free_version(layout, name, version)  # fail before the copy rather than after it
+            check_before_copy(layout, made.manifest, version, canary_percent)
     if settled is not None:
         return settled
     with Upload(layout, made.manifest) as upload:

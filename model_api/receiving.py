@@ -18,7 +18,7 @@ from model_api.repository import Layout, mount_check
 from model_api.settings import Settings
 from model_api.staging import Upload
 from model_api.statuses import prune_statuses, read_statuses
-from model_api.store_changes import Outcome, free_version, init, locked, settle_existing
+from model_api.store_changes import Outcome, check_before_copy, init, locked, settle_existing
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ class Receiver:
         with locked(self._layout, manifest.model):
             settled = settle_existing(self._layout, manifest, order["canary"])
             if settled is None:
-                free_version(self._layout, manifest.model, order["version"])
+                check_before_copy(self._layout, manifest, order["version"], order["canary"])
         if settled is not None:
             return self._outcome(settled)
         self._order = order

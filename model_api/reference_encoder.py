@@ -27,8 +27,7 @@ class ReferenceEncoder:
         self._model = model
         self.precision = precision
         self.hidden_size: int = config.hidden_size
-        limit = getattr(config, "max_position_embeddings", None)
-        self.max_tokens: int = limit if isinstance(limit, int) and limit > 0 else 512
+        self.max_tokens = _max_tokens(model)
 
     @classmethod
     def load(cls, folder: Path, precision: str) -> ReferenceEncoder:
@@ -54,6 +53,9 @@ class ReferenceEncoder:
             raise Refused("model.safetensors", f"tensor {missing[0]!r} is missing")
         return cls(model.eval(), precision)
 
+    def warm(self) -> None:
+        """Nothing to prepare: transformers has no state that fills up with use."""
+
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
         """As Encoder.hidden_states."""
         for sequence in sequences:
@@ -64,7 +66,7 @@ class ReferenceEncoder:
 
     def _one(self, ids: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self._model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None])[0]
-        return states[0]
+        return states[0].float()
 
     def pooled(self, sequences: Sequence[TokenIds], pooling: str) -> npt.NDArray[np.float32]:
         """As Encoder.pooled."""
@@ -72,3 +74,14 @@ class ReferenceEncoder:
         for number, states in enumerate(self.hidden_states(sequences)):
             vectors[number] = pool(states, [len(states)], pooling)[0].numpy()
         return vectors
+
+
+def _max_tokens(model: Any) -> int:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return 512
+    for name, module in model.named_modules():
+        # A position table with a row for padding (MPNet, as RoBERTa) begins after that row.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return limit - int(module.padding_idx) - 1
+    return limit

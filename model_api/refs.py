@@ -142,6 +142,13 @@ def rolled_back(refs: Refs) -> Refs:
     return replace(refs, generation=refs.generation + 1, stable=refs.previous, previous=refs.stable)
 
 
+def unloaded(refs: Refs) -> Refs:
+    """Nothing serves any more: the explicit word without which no instance unloads a published model."""
+    if not refs.named():
+        return refs
+    return replace(refs, generation=refs.generation + 1, stable=None, previous=None, canary=None)
+
+
 def with_published(refs: Refs, ref: Ref) -> Refs:
     """`ref` counts as completed from now on."""
     return replace(refs, published={**refs.published, ref.version: ref.digest})

@@ -65,7 +65,7 @@ sys.exit(main(sys.argv[1:]))
 """
 _RESUME = "run the command again to resume"
 _KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
-_RSYNC = ("rsync", "--files-from=-", "--copy-links", "--times", "--partial", "--inplace", "--timeout=120")
+_RSYNC = ("rsync", "--files-from=-", "--from0", "--copy-links", "--times", "--partial", "--inplace", "--timeout=120")
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class FarSide:
 
     def _send_files(self, made: Draft, folder: str) -> None:
         """rsync from wherever the bytes are; links of a Hugging Face cache are followed by --copy-links."""
-        paths = "".join(f"{path}\n" for path in made.files)
+        paths = "\0".join(made.files)
         progress = ["--info=progress2", "--no-inc-recursive"] if sys.stderr.isatty() else []
         shell = ["-e", shlex.join(self._target.ssh)]
         command = [*_RSYNC, *progress, *shell, f"{made.folder}/", f"{self._target.host}:{folder}/"]

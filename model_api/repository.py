@@ -129,15 +129,15 @@ class Repository:
         except OSError as error:
             raise RepositoryUnavailable(f"{self.layout.models} can't be listed: {error.strerror or error}") from error
         wanted = listed | set(self._last) if names is None else set(names)
+        wanted = {name for name in wanted if NAME_PATTERN.fullmatch(name)}
         seen: dict[str, Published] = {}
         failures: list[OSError] = []
         for name in sorted(wanted):
-            if not NAME_PATTERN.fullmatch(name):
-                continue
             try:
                 published = self._look(name)
             except OSError as error:
                 failures.append(error)
+                self._work.forget(name)
                 why = f"can't be read for the moment: {error.strerror or error}"
                 published = self._kept(name, why)
             if published is not None:
@@ -166,6 +166,7 @@ class Repository:
             return self._look_without_refs(name)
         except Refused as error:
             return self._kept(name, str(error)) or Published(name, None, refused={"": str(error)})
+        self._work.forget(name)
         self._folders.pop(name, None)
         self._gone_since_s.pop(name, None)
         manifests: dict[str, Manifest] = {}
@@ -185,7 +186,7 @@ class Repository:
         try:
             text = (self.layout.version(name, version) / MANIFEST_NAME).read_bytes()
         except FileNotFoundError:
-            raise Refused(MANIFEST_NAME, "missing; refs.json names this version") from None
+            raise Refused(MANIFEST_NAME, "not found (yet), though refs.json names this version") from None
         manifest = Manifest.from_json(text)
         if (manifest.model, manifest.version) != (name, version):
             raise Refused(MANIFEST_NAME, f"is for {manifest.model}@{manifest.version}, but lies at {name}@{version}")

@@ -28,7 +28,8 @@ class Entry:
     """One request in the queue: rows with their costs in tokens, and what decides its turn.
 
     `group` says which lanes can run it; rows of two entries share a batch only where `group` and `parameters` are
-    equal. `weight` is the processor time of one token relative to other models.
+    equal. `weight` is the processor time of one token relative to other models. `max_batch_tokens` replaces the
+    queue's limit, and what waits is then not spread over lanes.
     """
 
     group: Hashable
@@ -36,6 +37,7 @@ class Entry:
     costs: Sequence[int]
     caller: str
     weight: float = 1.0
+    max_batch_tokens: int | None = None
     alone: bool = False  # never with others again: one of its batches failed
     arrival_tokens: int = field(default=0, init=False)
     dispatched_tokens: int = field(default=0, init=False)
@@ -161,6 +163,8 @@ class Scheduler:
 
     def _budget(self, entries: Sequence[Entry]) -> int:
         """Tokens of the next batch: what waits spread over the lanes, between a floor and the limit."""
+        if entries[0].max_batch_tokens is not None:
+            return entries[0].max_batch_tokens
         waiting = sum(entry.costs[row] for entry in entries for row in entry.waiting)
         limit = self._max_batch_tokens
         return min(limit, max(limit // SPLIT_FLOOR, math.ceil(waiting / self._lanes)))

@@ -14,6 +14,8 @@ from typing import Any
 
 from model_api.errors import SettingsError
 
+CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+
 
 def _text(value: str) -> str:
     return value.strip()
@@ -53,6 +55,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _cache(value: str) -> str:
+    if value not in ("off", "memory") and not value.startswith(CACHE_URL_SCHEMES):
+        raise ValueError(f"must be off, memory, or a URL that begins with {', '.join(CACHE_URL_SCHEMES)}")
+    return value
+
+
 def _setting(env: str, default: Any, parse: Callable[[str], Any], doc: str, *, shown: str | None = None) -> Any:
     """A field read from `env`; `shown` is how the README prints a default that depends on the machine."""
     metadata = {"env": env, "parse": parse, "doc": doc, "shown": str(default) if shown is None else shown}
@@ -88,6 +96,14 @@ class Settings:
         _path,
         "This instance's verified copies of the weights. A local disk, never the shared file system.",
         shown="./.local_store",
+    )
+    store_budget_bytes: int | None = _setting(
+        "MODEL_API_STORE_BUDGET_BYTES",
+        None,
+        _number(int, 1, 2**50),
+        "Most bytes of all copies in the local store; the least recently used make room, never what is loaded or"
+        " `previous`. Unset: what the disk has, less 256 MiB.",
+        shown="unset",
     )
     models: tuple[str, ...] | None = _setting(
         "MODEL_API_MODELS",
@@ -156,6 +172,30 @@ class Settings:
         512,
         _number(int, 1, 1_000_000),
         "Tokens of one micro-batch; a single longer input still runs, alone.",
+    )
+    cache: str = _setting(
+        "MODEL_API_CACHE",
+        "memory",
+        _cache,
+        "Where answers are cached: `memory`, `off`, or the URL of a Redis or Valkey that all instances share.",
+    )
+    cache_bytes: int = _setting(
+        "MODEL_API_CACHE_BYTES",
+        64 * 2**20,
+        _number(int, 0, 2**40),
+        "Bound of the memory cache; the least recently used answers go first. A Redis bounds itself (`maxmemory`).",
+    )
+    cache_ttl_s: float = _setting(
+        "MODEL_API_CACHE_TTL_S",
+        3600.0,
+        _number(float, 0.001, 30 * 86400),
+        "Seconds for which an answer is kept.",
+    )
+    cache_timeout_s: float = _setting(
+        "MODEL_API_CACHE_TIMEOUT_S",
+        0.05,
+        _number(float, 0.001, 10),
+        "What a request waits for a remote cache at most. After a failure nobody waits for five seconds.",
     )
     drain_delay_s: float = _setting(
         "MODEL_API_DRAIN_DELAY_S",

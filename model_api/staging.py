@@ -22,7 +22,7 @@ from model_api.manifest import MANIFEST_NAME, FileEntry, Manifest, check_name
 from model_api.refs import Ref
 from model_api.repository import Layout, mount_check
 from model_api.safetensors_header import mb
-from model_api.store_changes import Outcome, free_version, locked, locked_file, name_it, settle_existing
+from model_api.store_changes import Outcome, free_version, locked, locked_file, name_it, read_refs, settle_existing
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _BLOCK_BYTES = 4 * 2**20
@@ -110,9 +110,20 @@ class Upload:
             (self.folder / _LOCK_NAME).unlink()
             sync_folder(self.folder)
             self.folder.rename(layout.version(name, version))
-            sync_folder(layout.versions(name))
-            sync_folder(layout.incoming(name))
-            return name_it(layout, name, Ref(version, digest), canary_percent)
+            try:
+                sync_folder(layout.versions(name))
+                sync_folder(layout.incoming(name))
+                return name_it(layout, name, Ref(version, digest), canary_percent)
+            except (OSError, RepositoryError):
+                self._take_back(version)
+                raise
+
+    def _take_back(self, version: str) -> None:
+        """Undo the rename of a version that no ref came to name (the disk filled up, say)."""
+        layout, name = self._layout, self._manifest.model
+        with contextlib.suppress(OSError, RepositoryError):
+            if version not in read_refs(layout, name).named():
+                layout.version(name, version).rename(self.folder)
 
 
 def remove_dead_uploads(layout: Layout, name: str, spare: str = "") -> None:

@@ -29,6 +29,15 @@ class Status:
     heartbeat: int
     models: tuple[Mapping[str, Any], ...]
 
+    def state_of(self, name: str, digest: str) -> str:
+        """ "serving" (it answers for the name), "ready" (loaded: a canary, or about to serve), "loading", "failed",
+        "refused" as the instance has it; "" if it says nothing of that content."""
+        model = self.model(name)
+        if model.get("digest") == digest:
+            return "serving"
+        versions = [version for version in model.get("versions") or () if isinstance(version, dict)]
+        return next((str(version.get("state", "")) for version in versions if version.get("digest") == digest), "")
+
     def model(self, name: str) -> Mapping[str, Any]:
         """The report on one model, {} if there is none."""
         return next((model for model in self.models if model.get("name") == name), {})

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.durable import file_mode, make_dirs, sync_folder, write_aside
@@ -17,7 +17,7 @@ from model_api.errors import RefsConflict, Refused
 from model_api.manifest import MANIFEST_NAME, Manifest, check_name
 from model_api.model_folder import SUMS_NAME
 from model_api.plain_folders import hash_folder_entries, take_signature
-from model_api.refs import Ref, Refs, rolled_back, with_canary, with_published, with_stable
+from model_api.refs import Ref, Refs, rolled_back, unloaded, with_canary, with_published, with_stable
 from model_api.repository import LAYOUT_VERSION, Layout, mount_check
 
 
@@ -123,6 +123,13 @@ def _same_content(layout: Layout, name: str, digest: str, refs: Refs) -> Ref | N
     return None
 
 
+def check_before_copy(layout: Layout, manifest: Manifest, version: str | None, canary_percent: float | None) -> None:
+    """Fail now rather than after hours of copying, where that can be known. Raises Refused. Under `locked`."""
+    free_version(layout, manifest.model, version)
+    if canary_percent is not None:
+        with_canary(read_refs(layout, manifest.model), Ref("new", manifest.digest), canary_percent)
+
+
 def free_version(layout: Layout, name: str, version: str | None) -> str:
     """`version` if it was never used, or the next number. Raises Refused if it was. Under `locked`."""
     refs = read_refs(layout, name)
@@ -191,6 +198,16 @@ def retire(layout: Layout, name: str, version: str) -> Path:
         sync_folder(layout.trash(name))
         sync_folder(layout.versions(name))
         return target
+
+
+def unload(layout: Layout, name: str) -> tuple[Refs, Refs]:
+    """Take the whole model out of service; its versions stay on disk. Returns the refs before and after. Raises
+    Refused, RefsConflict, RepositoryUnavailable, OSError."""
+    _require_model(layout, name)
+    with locked(layout, name):
+        before = read_refs(layout, name)
+        published = {**before.published, **before.named()}
+        return before, change_refs(layout, name, lambda refs: replace(unloaded(refs), published=published))
 
 
 def seal(layout: Layout, name: str) -> int:

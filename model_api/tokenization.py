@@ -62,6 +62,30 @@ class TextTokenizer:
             ids.append(np.asarray(row, dtype=np.int32))
         return Tokens(ids, truncated)
 
+    def encode_windows(self, texts: Sequence[Any], pointer: str) -> list[list[npt.NDArray[np.int32]]]:
+        """Token ids of each text, an over-long one in several windows that together hold all of it.
+
+        The windows of a text have equal lengths, each the most that the model takes, so neighbours may overlap.
+        Raises InvalidInput as `encode` does, but never for the length in tokens.
+        """
+        for index, text in enumerate(texts):
+            check_text(text, f"{pointer}/{index}", self._max_text_chars)
+        windows = []
+        for encoding in self._tokenizer.encode_batch_fast(list(texts)):
+            lead, trail = _special_ends(encoding.special_tokens_mask)
+            row = encoding.ids
+            inner = row[lead : len(row) - trail]
+            size = max(1, self.max_tokens - lead - trail)
+            count = -(-len(inner) // size) if len(row) > self.max_tokens else 1
+            starts = [(len(inner) - size) * i // (count - 1) for i in range(count)] if count > 1 else [0]
+            pieces = [inner[start : start + size] for start in starts] if count > 1 else [inner]
+            windows.append([np.asarray([*row[:lead], *p, *row[len(row) - trail :]], np.int32) for p in pieces])
+        return windows
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated tokens, special ones left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
 
 def check_text(text: Any, pointer: str, max_text_chars: int) -> None:
     """Raises InvalidInput at `pointer` unless `text` is a string that holds something and isn't beyond the limit."""
@@ -79,10 +103,16 @@ def check_text(text: Any, pointer: str, max_text_chars: int) -> None:
 
 def _cut(row: Sequence[int], special: Sequence[int], max_tokens: int) -> list[int]:
     """Drop tokens at the end of the text but keep the special tokens around it, as transformers truncates."""
-    n_lead = next((i for i, flag in enumerate(special) if not flag), 0)
-    n_trail = next((i for i, flag in enumerate(reversed(special)) if not flag), 0)
+    n_lead, n_trail = _special_ends(special)
     keep = max_tokens - n_trail
     return [*row[:keep], *row[len(row) - n_trail :]] if keep > n_lead else list(row[:max_tokens])
+
+
+def _special_ends(special: Sequence[int]) -> tuple[int, int]:
+    """How many special tokens stand before and after the text."""
+    n_lead = next((i for i, flag in enumerate(special) if not flag), 0)
+    n_trail = next((i for i, flag in enumerate(reversed(special)) if not flag), 0)
+    return n_lead, n_trail
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
@@ -45,11 +46,30 @@ class Version:
     def name(self) -> str:
         return self.manifest.model
 
+    @property
+    def since(self) -> str | None:
+        """When it became ready, by this instance's clock, as RFC 3339."""
+        if self.phase != Phase.READY:
+            return None
+        return datetime.fromtimestamp(self.timeline[-1]["at"], UTC).isoformat(timespec="seconds")
+
     def enter(self, stage: str) -> None:
         """Note that `stage` begins: wall clock for people, seconds since the first stage for comparing."""
         now = time.time()
         since = now - self.timeline[0]["at"] if self.timeline else 0.0
         self.timeline.append({"stage": stage, "at": round(now, 3), "after_s": round(since, 3)})
+
+    def describe(self) -> dict[str, Any]:
+        """As GET /models/<name> lists it."""
+        return {
+            "version": self.manifest.version,
+            "digest": self.manifest.digest,
+            "state": str(self.phase),
+            "reason": self.reason or None,
+            "precision": self.precision,
+            "memory_bytes": self.memory_bytes,
+            "timeline": [dict(entry) for entry in self.timeline],
+        }
 
     def start_over(self) -> None:
         """Another attempt begins."""

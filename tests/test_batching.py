@@ -29,8 +29,9 @@ Behaviour = Callable[[Sequence[Array]], Sequence[Array]]
 class Group:
     """Lanes that are functions on this process's threads: what a batcher sees of a process group."""
 
-    def __init__(self, behaviour: Behaviour, n_lanes: int = 1) -> None:
+    def __init__(self, behaviour: Behaviour, n_lanes: int = 1, *, long_running: bool = False) -> None:
         self.behaviour = behaviour
+        self.long_running = long_running
         self.open = True
         self.idle: list[Any] = [self] * n_lanes
         self.batches: list[int] = []

@@ -14,15 +14,28 @@ LAYERS = (
     {"app", "gunicorn_worker"},
     {"routes", "problems"},
     {"service"},
-    {"manager", "polling", "versions"},
+    {"manager", "polling", "reporting", "loaded_model", "versions"},
     {"model_process", "loading"},
     {"lanes", "planning"},
     {"batching", "scheduling", "last_seen", "local_store"},
     {"repository", "tasks", "cache", "publishing", "staging", "store_changes"},
-    {"tokenization", "encoder", "reference_encoder"},
+    {"tokenization", "encoder", "attention", "reference_encoder"},
 )
 FLASK_ONLY_IN = {"app", "routes", "problems"}
-TORCH_ONLY_IN = {"loading", "encoder", "reference_encoder", "linear", "pooling", "weights", "tasks"}
+TORCH_ONLY_IN = {
+    "attention",
+    "classification_head",
+    "conversion",
+    "encoder",
+    "generation",
+    "linear",
+    "loading",
+    "pooling",
+    "reference_encoder",
+    "tasks",
+    "training",
+    "weights",
+}
 
 
 def top(path: Path) -> str:

@@ -2,14 +2,14 @@
 
 import json
 import logging
-import logging.config
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from model_api.logs import JsonFormatter, logging_config
+from model_api.logs import JsonFormatter
 from tests.stand_in_service import StandInService, stand_in_app
 
 
@@ -27,8 +27,14 @@ Read = Callable[[], list[dict[str, Any]]]
 
 
 def start_logging(capsys: pytest.CaptureFixture[str]) -> Read:
-    """Log as in production; gives a function that returns the lines logged since, parsed."""
-    logging.config.dictConfig(logging_config())
+    """Log as in production; gives a function that returns the lines logged since, parsed.
+
+    Not by dictConfig: that closes every handler of the process, and a library's may hold the test runner's own stream.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel("INFO")
     return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

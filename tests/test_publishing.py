@@ -13,12 +13,13 @@ import pytest
 
 from model_api.errors import RefsConflict, Refused, RepositoryUnavailable
 from model_api.manifest import Manifest
-from model_api.model_folder import check_files, infer_task, list_files
+from model_api.model_folder import TASKS, check_files, infer_task, list_files
 from model_api.publishing import draft, publish
 from model_api.refs import Refs
 from model_api.repository import Layout
 from model_api.staging import Upload
 from model_api.store_changes import change_refs, init, promote, read_refs, retire, rollback, seal
+from model_api.tasks import MODULES
 from tests.model_folders import make_folder, safetensors_bytes, shard
 from tests.stores import new_store, published, quiet, tree
 
@@ -112,6 +113,7 @@ def test_what_a_ref_names_cannot_be_retired(layout: Layout, tmp_path: Path, vers
 def test_canary_promote_and_rollback(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="nothing to be a canary beside"):
         published(layout, make_folder(tmp_path / "1", 1), canary_percent=5)
+    assert not layout.versions("mini").exists()
     published(layout, make_folder(tmp_path / "1", 1))
     published(layout, make_folder(tmp_path / "2", 2), canary_percent=5)
     refs = read_refs(layout, "mini")
@@ -203,6 +205,7 @@ def _pickled_safetensors(folder: Path) -> None:
         ("a/b.pkl", lambda f: ((f / "a").mkdir(), (f / "a/b.pkl").write_bytes(b"x"))),
         ("tf_model.h5", lambda f: (f / "tf_model.h5").write_bytes(b"x")),
         ("flax_model.msgpack", lambda f: (f / "flax_model.msgpack").write_bytes(b"x")),
+        (r"'line\nbreak.json'", lambda f: (f / "line\nbreak.json").write_text("{}")),
         ("modeling.py", lambda f: (f / "modeling.py").write_bytes(b"x")),
     ],
 )
@@ -271,6 +274,8 @@ def test_a_snapshot_in_the_hugging_face_cache_is_published_with_its_links_resolv
     outcome = published(layout, repo / "snapshots" / "abc")
     assert outcome.ref.digest == draft(plain, "mini", quiet).manifest.digest
     assert not any(file.is_symlink() for file in layout.version("mini", "1").rglob("*"))
+    with pytest.raises(Refused, match=r"give one of its snapshots: .*snapshots/abc"):
+        published(layout, repo)
 
 
 def test_another_uid_can_read_whatever_the_umask(layout: Layout, tmp_path: Path) -> None:
@@ -377,6 +382,10 @@ def test_seal_is_for_plain_folders(layout: Layout, tmp_path: Path) -> None:
     seal(layout, "loose")
     check = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=layout.model("loose"), check=False)
     assert check.returncode == 0
+
+
+def test_authors_know_every_task_that_is_served() -> None:
+    assert set(MODULES) <= TASKS
 
 
 def test_an_unknown_task_is_refused(layout: Layout, tmp_path: Path) -> None:

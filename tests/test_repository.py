@@ -162,7 +162,7 @@ def test_a_changed_manifest_is_refused_by_a_fresh_reader(layout: Layout, tmp_pat
 def test_a_version_that_refs_name_but_nobody_finds_is_refused(layout: Layout, tmp_path: Path) -> None:
     published(layout, make_folder(tmp_path / "a"))
     shutil.rmtree(layout.version("mini", "1"))
-    assert "missing" in Repository(layout.root).observe(None)["mini"].refused["1"]
+    assert "not found" in Repository(layout.root).observe(None)["mini"].refused["1"]
 
 
 def test_a_first_plain_copy_is_taken_after_settling(layout: Layout, repository: Repository, clock: Clock) -> None:

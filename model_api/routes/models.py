@@ -1,5 +1,7 @@
 """GET /models: what is published, what this instance serves of it, and why not."""
 
+from dataclasses import asdict
+
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import UnknownModel
@@ -14,7 +16,8 @@ blueprint = APIBlueprint("models", __name__, abp_tags=[Tag(name="models")])
 
 @blueprint.get("/models", summary="All models", responses=answer(ModelList, "Every published model."))
 def list_models() -> ApiResponse:
-    return json_response({"models": current_service().models()})
+    service = current_service()
+    return json_response({"models": service.models(), "mount": asdict(service.mount())})
 
 
 @blueprint.get(

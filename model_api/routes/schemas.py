@@ -99,8 +99,15 @@ class ModelDetails(ModelState):
     versions: list[Any]
 
 
+class MountState(BaseModel):
+    mounted: bool
+    detail: str
+    age_s: float | None = Field(description="Seconds since the shared file system was last looked at.")
+
+
 class ModelList(BaseModel):
     models: list[ModelState]
+    mount: MountState
 
 
 class ModelPath(BaseModel):
@@ -115,12 +122,6 @@ class ReadinessState(BaseModel):
     ready: bool
     draining: bool
     models: dict[str, str] = Field(description="The verdict on each model, in words.")
-
-
-class MountState(BaseModel):
-    mounted: bool
-    detail: str
-    age_s: float | None = Field(description="Seconds since the shared file system was last looked at.")
 
 
 class IndexContext(BaseModel):

@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 
 MODULES: Mapping[str, str] = {
     "embedding": "model_api.tasks.embedding",
+    "summarization": "model_api.tasks.summarization",
+    "text-classification": "model_api.tasks.text_classification",
 }
 
 
@@ -49,7 +51,10 @@ class Prepared:
 
 
 class WebSide(Protocol):
-    """Web process; its methods are called on many request threads at once."""
+    """Web process; its methods are called on many request threads at once.
+
+    One may also have `repeatable(parameters) -> bool`: False where the same request may give another answer.
+    """
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
         """Validate and tokenise. Raises InvalidInput with a JSON pointer below `pointer` or /parameters."""
@@ -61,8 +66,14 @@ class WebSide(Protocol):
 class ModelSide(Protocol):
     """One lane of a process group; called on its only thread, with torch limited to one thread."""
 
+    # A model may also have `before_lanes()`, called in the leader when its checks are done, and `after_fork()`, called
+    # once in every lane.
+
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """One output array per row, in order. Must not keep or change `arrays`."""
+
+    def warm(self) -> None:
+        """Called once, in the leader: do what the lanes will then share, so that none of them does it again."""
 
     @property
     def precision(self) -> str:
@@ -70,6 +81,9 @@ class ModelSide(Protocol):
 
 
 class TaskModule(Protocol):
+    """Two more names are read where a module has them: LONG_RUNNING = True (a forward takes seconds: one lane per
+    version, a runner of its own) and COMPARES_TO_FLOAT32 = False (its bfloat16 isn't checked against float32)."""
+
     WARM_INPUTS: Sequence[Any]
     """Inputs of several shapes, run before the first caller's; their outputs must be finite."""
 
@@ -85,3 +99,8 @@ def task_module(task: str) -> TaskModule:
     if task not in MODULES:
         raise Refused("manifest.json", f"unknown task {task!r}; this release knows {', '.join(sorted(MODULES))}")
     return cast(TaskModule, importlib.import_module(MODULES[task]))
+
+
+def is_long_running(task: str) -> bool:
+    """Whether a forward of this task takes seconds. False for an unknown task."""
+    return task in MODULES and bool(getattr(task_module(task), "LONG_RUNNING", False))

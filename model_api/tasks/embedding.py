@@ -98,26 +98,17 @@ class EmbeddingModel:
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
         self._pooling = read_pooling(folder, manifest.options)
-        self._encoder = _load_encoder(folder, precision)
+        from model_api.encoders import load_encoder
+
+        self._encoder = load_encoder(folder, precision)
         self.precision = self._encoder.precision
+
+    def warm(self) -> None:
+        self._encoder.warm()
 
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """`arrays`: token ids [n_tokens] -> float32 vectors [hidden_size]."""
         return list(self._encoder.pooled(arrays, self._pooling))
-
-
-def _load_encoder(folder: Path, precision: str) -> Any:
-    """Our own encoder where it knows the architecture, transformers elsewhere: the same interface."""
-    from model_api.architectures import supports
-    from model_api.encoder import Encoder, choose_precision
-    from model_api.weights import read_config
-
-    precision = choose_precision(precision)
-    if supports(read_config(folder)):
-        return Encoder.load(folder, precision)
-    from model_api.reference_encoder import ReferenceEncoder
-
-    return ReferenceEncoder.load(folder, precision)
 
 
 def open_web(folder: Path, manifest: Manifest, limits: Limits) -> EmbeddingWeb:

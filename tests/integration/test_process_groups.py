@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rigs.api import Response
 from tests.rigs.polling import wait_until
-from tests.rigs.server import Response, Server, server
+from tests.rigs.server import Server, server
 
 pytestmark = pytest.mark.integration
 BODY = {"model": "tiny", "inputs": ["the cat", "the dog was published once"]}

@@ -26,6 +26,10 @@ class Author:
         """What is stable then."""
         return _stable(store_changes.rollback(self.layout, name)[1].stable)
 
+    def seal(self, name: str) -> int:
+        """Say that a plain folder is whole as it is; the number of its files."""
+        return store_changes.seal(self.layout, name)
+
     def weights(self, name: str, version: str) -> Path:
         """The published weights file, for those who damage it."""
         return self.layout.version(name, version) / "model.safetensors"

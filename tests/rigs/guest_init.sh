@@ -1,7 +1,8 @@
 #!/bin/bash
 # Process 1 of a guest of nfs_machine.py. The kernel hands over the variables below from its command line.
 # The host's root is mounted read-only; the guest works in an overlay on it and never writes to the host.
-: "${guest_address:?}" "${guest_server:?}" "${guest_modules:?}" "${guest_options:?}" "${guest_python:?}" "${guest_agent:?}"
+: "${guest_storage_address:?}" "${guest_front_address:?}" "${guest_server:?}"
+: "${guest_modules:?}" "${guest_options:?}" "${guest_python:?}" "${guest_agent:?}"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 trap '/sbin/poweroff -f' EXIT
 set -eux
@@ -20,10 +21,12 @@ mount -t tmpfs tmpfs $root/dev/shm
 mount -t tmpfs tmpfs $root/run
 
 ip link set lo up
-ip address add "$guest_address/24" dev vec0
+ip address add "$guest_storage_address/24" dev vec0
+ip address add "$guest_front_address/24" dev vec1
 ip link set vec0 up
+ip link set vec1 up
 mkdir -p $root/mnt/efs
 # The kernel alone (-i): no helper, so neither rpcbind nor name resolution is needed.
-mount -i -t nfs4 -o "$guest_options,addr=$guest_server,clientaddr=$guest_address" "$guest_server:/models" $root/mnt/efs
+mount -i -t nfs4 -o "$guest_options,addr=$guest_server,clientaddr=$guest_storage_address" "$guest_server:/models" $root/mnt/efs
 set +x
-chroot $root "$guest_python" "$guest_agent" "$guest_address"
+chroot $root "$guest_python" "$guest_agent" "$guest_front_address"

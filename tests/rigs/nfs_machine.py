@@ -2,7 +2,7 @@
 
     with nfs_site(tmp_path, machines=2) as site:
         site.machines[0].run(["cat", "/mnt/efs/file"])
-        site.freeze(); site.thaw(); site.cut_off(0); site.reconnect(0)
+        site.freeze(); site.thaw(); site.cut_off(site.machines[1]); site.reconnect(site.machines[1])
 
 A machine sees the host's files (and so this project and its virtual environment) under their own paths; what it writes
 stays in its memory, but for /mnt/efs. Only correctness can be tested here: system calls are slow in user mode.
@@ -79,8 +79,7 @@ class Machine:
     """One guest, up until its site closes."""
 
     def __init__(self, network: PrivateNetwork, number: int, console: Path) -> None:
-        self.address = f"10.77.0.{10 + number}"
-        self.port = f"tap{number}"
+        self.number = number
         self.efs = Path("/mnt/efs")
         self.console = console
         self._network = network
@@ -104,8 +103,8 @@ class Machine:
             running.close()
 
     def dial(self, port: int) -> socket.socket:
-        """A connection to a server in the machine. Raises OSError."""
-        return self._network.dial(self.address, port)
+        """A connection to a server in the machine, over the front network. Raises OSError."""
+        return self._network.dial(self._network.address("front", self.number), port)
 
 
 class NfsSite:
@@ -126,43 +125,48 @@ class NfsSite:
         assert self._server is not None
         self._server.send_signal(signal.SIGCONT)
 
-    def cut_off(self, number: int) -> None:
-        """Machine `number` and the server lose each other's packets."""
-        self._network.switch(self.machines[number].port, on=False)
+    def cut_off(self, machine: Machine) -> None:
+        """It and the server lose each other's packets; from the front it can still be reached."""
+        self._network.switch("storage", machine.number, on=False)
 
-    def reconnect(self, number: int) -> None:
-        self._network.switch(self.machines[number].port, on=True)
+    def reconnect(self, machine: Machine) -> None:
+        self._network.switch("storage", machine.number, on=True)
 
     def serve(self, stack: ExitStack) -> None:
         for name in ("export", "recovery"):
             (self._folder / name).mkdir()
         configuration, log = self._folder / "ganesha.conf", self._folder / "ganesha.log"
-        configuration.write_text(_GANESHA_CONFIGURATION.format(address=self._network.host_address, folder=self._folder))
+        configuration.write_text(
+            _GANESHA_CONFIGURATION.format(address=self._network.address("storage"), folder=self._folder)
+        )
         arguments: list[str | Path] = ["-F", "-f", configuration, "-L", log, "-p", self._folder / "ganesha.pid"]
         self._server = stack.enter_context(_process(self._network, ["ganesha.nfsd", *arguments], log))
-        wait_until(lambda: _answers(self._network, self._network.host_address, 2049), what=f"NFS server, see {log}")
+        wait_until(
+            lambda: _answers(self._network, self._network.address("storage"), 2049), what=f"NFS server, see {log}"
+        )
 
     def boot(self, stack: ExitStack, options: str, memory_mb: int) -> Machine:
-        number = len(self.machines) + 1
+        number = len(self.machines) + 2
         machine = Machine(self._network, number, self._folder / f"console-{number}.log")
-        self._network.plug(machine.port)
         modules = self._folder / "modroot"
         if not modules.exists():
             (modules / "lib").mkdir(parents=True)
             (modules / "lib/modules").symlink_to(_MODULES)
         kernel = f"umid=machine{number} uml_dir={self._folder} mem={memory_mb}M quiet con=null con0=null,fd:1 con1=null"
         root = f"root=/dev/root rootfstype=hostfs rootflags=/ ro init={_HERE / 'guest_init.sh'}"
-        wires = f"vec0:transport=tap,ifname={machine.port},depth=128,gro=1"
+        ports = [self._network.plug(bridge, number) for bridge in ("storage", "front")]
+        wires = [f"vec{i}:transport=tap,ifname={port},depth=128,gro=1" for i, port in enumerate(ports)]
         passed = {
-            "guest_address": machine.address,
-            "guest_server": self._network.host_address,
+            "guest_storage_address": self._network.address("storage", number),
+            "guest_front_address": self._network.address("front", number),
+            "guest_server": self._network.address("storage"),
             "guest_modules": modules,
             "guest_options": options,
             "guest_python": sys.executable,
             "guest_agent": guest_agent.__file__,
         }
         variables = [f"{key}={value}" for key, value in passed.items()]
-        command = ["linux.uml", *kernel.split(), *root.split(), wires, *variables]
+        command = ["linux.uml", *kernel.split(), *root.split(), *wires, *variables]
         stack.enter_context(_process(self._network, command, machine.console))
         self.machines.append(machine)
         return machine
@@ -209,7 +213,7 @@ def nfs_site(
         booting = [site.boot(stack, options, memory_mb) for _ in range(machines)]
         for machine in booting:
             wait_until(
-                lambda m=machine: _answers(network, m.address, guest_agent.PORT),  # type: ignore[misc]
+                lambda m=machine: _answers(network, network.address("front", m.number), guest_agent.PORT),  # type: ignore[misc]
                 within_s=60,
                 every_s=0.1,
                 what=f"a booted machine, see {machine.console}",

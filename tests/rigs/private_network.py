@@ -1,11 +1,11 @@
-"""A network of its own for a test: a bridge that no other process sees, and machines plugged into it. Needs root."""
+"""Networks of a test's own: bridges that no other process sees, and machines plugged into them. Needs root."""
 
 import ctypes
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,27 +15,35 @@ _CLONE_NEWNET = 0x40000000
 
 
 class PrivateNetwork:
-    """10.77.0.1/24 on a bridge in an unnamed network namespace, which is gone when its last process is."""
+    """Two bridges in an unnamed network namespace, which is gone when its last process is: machine n has the address
+    10.77.0.n on `storage`, and 10.78.0.n on `front`; 10.77.0.1 and 10.78.0.1 are the host's."""
 
-    host_address = "10.77.0.1"
+    bridges: Mapping[str, str] = {"storage": "10.77.0", "front": "10.78.0"}
 
     def __init__(self, holder: "subprocess.Popen[bytes]") -> None:
         self._namespace = Path(f"/proc/{holder.pid}/ns/net")
         wait_until(self._is_apart, what="a network namespace")
         self._ip("link", "set", "lo", "up")
-        self._ip("link", "add", "bridge", "type", "bridge")
-        self._ip("address", "add", f"{self.host_address}/24", "dev", "bridge")
-        self._ip("link", "set", "bridge", "up")
+        for bridge, net in self.bridges.items():
+            self._ip("link", "add", bridge, "type", "bridge")
+            self._ip("address", "add", f"{net}.1/24", "dev", bridge)
+            self._ip("link", "set", bridge, "up")
 
-    def plug(self, port: str) -> None:
-        """Make a tap device named `port` on the bridge."""
+    def address(self, bridge: str, number: int = 1) -> str:
+        """Machine `number`'s address on `bridge`; 1 is the host."""
+        return f"{self.bridges[bridge]}.{number}"
+
+    def plug(self, bridge: str, number: int) -> str:
+        """Make a tap device for machine `number` on `bridge`; its name."""
+        port = _port(bridge, number)
         self._ip("tuntap", "add", port, "mode", "tap")
         self._ip("link", "set", port, "up")
-        self.switch(port, on=True)
+        self.switch(bridge, number, on=True)
+        return port
 
-    def switch(self, port: str, *, on: bool) -> None:
-        """Off, every packet from and to `port` is lost without a word; whoever is plugged in sees a sound wire."""
-        self._ip("link", "set", port, *(["master", "bridge"] if on else ["nomaster"]))
+    def switch(self, bridge: str, number: int, *, on: bool) -> None:
+        """Off, every packet from and to that machine is lost on this bridge, and nobody is told."""
+        self._ip("link", "set", _port(bridge, number), *(["master", bridge] if on else ["nomaster"]))
 
     def command(self, program: Sequence[str | Path]) -> list[str]:
         """The command line that runs `program` in this network, and ends it when this process dies, however."""
@@ -71,6 +79,10 @@ class PrivateNetwork:
         with suppress(OSError):
             return os.readlink(self._namespace) != os.readlink("/proc/self/ns/net")  # noqa: PTH115 - not a real path
         return False
+
+
+def _port(bridge: str, number: int) -> str:
+    return f"{bridge}-{number}"
 
 
 @contextmanager

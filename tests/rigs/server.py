@@ -7,61 +7,27 @@
 At the end it is stopped as Beanstalk does it (SIGTERM), and no process of it may be left.
 """
 
-import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.rigs.api import Api
 from tests.rigs.free_port import free_port
 from tests.rigs.polling import wait_until
 
 PROJECT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True)
-class Response:
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Client:
-    """One kept-alive connection. For one thread at a time; a connection that the server closed is opened again."""
-
-    def __init__(self, port: int, timeout_s: float = 40.0) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
-
-    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Response:
-        """Raises OSError or http.client.HTTPException. Sent once: nothing is tried again behind the test's back."""
-        data = None if body is None else json.dumps(body).encode()
-        sent = {"Content-Type": "application/json", **(headers or {})} if data is not None else dict(headers or {})
-        try:
-            self._connection.request(method, path, data, sent)
-            answer = self._connection.getresponse()
-            content = answer.read()
-        except BaseException:
-            self._connection.close()
-            raise
-        return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, content)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class Server:
+class Server(Api):
     """One instance of the application."""
 
     def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
@@ -94,59 +60,6 @@ class Server:
                 start_new_session=True,
             )
         self.wait_for_status("/healthz", 200)
-
-    def wait_for_status(self, path: str, status: int, within_s: float = START_TIMEOUT_S) -> Response:
-        """The first answer with `status`. Fails with the log's end if the process ends or time is up."""
-
-        def look() -> Response | None:
-            assert self._process is not None
-            assert self._process.poll() is None, f"the server ended:\n{self.log_tail()}"
-            with suppress(OSError, http.client.HTTPException):
-                answer = self.get(path)
-                return answer if answer.status == status else None
-            return None
-
-        try:
-            answer = wait_until(look, within_s=within_s, every_s=0.05, what=f"{status} for {path}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.log_tail()}") from None
-        assert answer is not None
-        return answer
-
-    def wait_until_ready(self, within_s: float = START_TIMEOUT_S) -> Response:
-        return self.wait_for_status("/readyz", 200, within_s)
-
-    def wait_for_model(self, name: str, within_s: float = START_TIMEOUT_S, **wanted: Any) -> dict[str, Any]:
-        """GET /models/<name> as soon as it holds what is `wanted`, e.g. version="2", state="serving"."""
-
-        def look() -> dict[str, Any] | None:
-            answer = self.get(f"/models/{name}")
-            model: dict[str, Any] = answer.json() if answer.status == 200 else {}
-            return model if model and all(model.get(key) == value for key, value in wanted.items()) else None
-
-        try:
-            found = wait_until(look, within_s=within_s, every_s=0.05, what=f"{name} with {wanted}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.get('/models/' + name).body!r}\n{self.log_tail()}") from None
-        assert found is not None
-        return found
-
-    def client(self) -> Client:
-        """For load: a connection of its own for each thread. Close it."""
-        return Client(self.port)
-
-    def get(self, path: str, **headers: str) -> Response:
-        return self._ask("GET", path, None, headers)
-
-    def post(self, path: str, body: Any, **headers: str) -> Response:
-        return self._ask("POST", path, body, headers)
-
-    def _ask(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Response:
-        client = self.client()
-        try:
-            return client.ask(method, path, body, headers)
-        finally:
-            client.close()
 
     def pids(self) -> list[int]:
         """All its processes, web and model ones, whoever their parents are by now."""
@@ -182,8 +95,15 @@ class Server:
                     records.append(record)
         return records
 
-    def log_tail(self, lines: int = 40) -> str:
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+    def log_tail(self) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-40:])
+
+    def expect_running(self) -> None:
+        assert self._process is not None, "was stopped"
+        assert self._process.poll() is None, f"the server ended:\n{self.log_tail()}"
+
+    def _dial(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 5.0)
 
     def stop(self) -> None:
         """SIGTERM, as Beanstalk stops it. Fails if it doesn't end in time, or leaves a process."""
@@ -216,10 +136,12 @@ class Server:
         wait_until(lambda: not self.pids(), within_s=10, what="an end of all its processes")
 
     def _kill_all(self) -> None:
-        self._process = None
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
 
 
 @contextmanager

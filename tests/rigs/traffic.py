@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.rigs.api import Api, Client
 from tests.rigs.polling import wait_until
-from tests.rigs.server import Client, Server
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def latency_report(told: Sequence[Told]) -> str:
 
 
 @contextmanager
-def traffic(server: Server, model: str, *, callers: int = 2, pause_s: float = 0.01) -> Iterator[Traffic]:
+def traffic(server: Api, model: str, *, callers: int = 2, pause_s: float = 0.01) -> Iterator[Traffic]:
     """`callers` threads ask `model` for the vector of one of two texts, `pause_s` after each answer, until the end."""
     seen = Traffic()
     done = threading.Event()

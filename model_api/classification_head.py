@@ -1,0 +1,118 @@
+"""The classification heads of BERT, RoBERTa and DistilBERT on the padding-free encoder. Model side only: imports torch.
+
+The head runs in float32 whatever the encoder's precision is: it is a thousandth of the work and decides the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model_api.architectures import supports
+from model_api.encoder import DTYPES, Encoder, TokenIds, choose_precision
+from model_api.errors import Refused
+from model_api.linear import Linear
+from model_api.weights import CONFIG_FILE, WeightReader, read_config
+
+Scores = npt.NDArray[np.float32]  # [texts, labels]
+
+
+class Classifier(Protocol):
+    precision: str
+
+    def scores(self, sequences: Sequence[TokenIds]) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class _HeadNames:
+    """Two linear layers over the first token's state, with an activation between them."""
+
+    hidden: str
+    between: Callable[[torch.Tensor], torch.Tensor]
+    output: str
+
+
+_ROBERTA = _HeadNames("classifier.dense", torch.tanh, "classifier.out_proj")
+_HEADS: Mapping[str, _HeadNames] = {
+    "bert": _HeadNames("bert.pooler.dense", torch.tanh, "classifier"),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": _HeadNames("pre_classifier", torch.relu, "classifier"),
+}
+_ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda outputs: outputs,
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda outputs: torch.softmax(outputs, dim=-1),
+}
+
+
+def load_classifier(folder: Path, precision: str, n_labels: int, activation: str) -> Classifier:
+    """Our own encoder and head where the family is known, transformers elsewhere. Raises Refused."""
+    config, precision = read_config(folder), choose_precision(precision)
+    if supports(config) and config["model_type"] in _HEADS:
+        return HeadedEncoder(folder, precision, _HEADS[config["model_type"]], n_labels, activation)
+    return _TransformersClassifier(folder, precision, n_labels, activation)
+
+
+class HeadedEncoder:
+    """An encoder with its head; as the encoder, a text's scores don't depend on its batch."""
+
+    def __init__(self, folder: Path, precision: str, names: _HeadNames, n_labels: int, activation: str) -> None:
+        self._encoder = Encoder.load(folder, precision)
+        self.precision = precision
+        reader, size = WeightReader(folder), self._encoder.hidden_size
+
+        def linear(name: str, n_out: int) -> Linear:
+            return Linear(reader.copy(name + ".weight", (n_out, size)), reader.copy(name + ".bias", (n_out,)))
+
+        with torch.inference_mode():
+            self._hidden, self._output = linear(names.hidden, size), linear(names.output, n_labels)
+        self._between = names.between
+        self._activation = _ACTIVATIONS[activation]
+
+    def scores(self, sequences: Sequence[TokenIds]) -> Scores:
+        """float32 [sequences, labels]."""
+        states = torch.from_numpy(self._encoder.pooled(sequences, "cls"))
+        with torch.inference_mode():
+            outputs = self._output(self._between(self._hidden(states)))
+            return np.asarray(self._activation(outputs).numpy())
+
+
+class _TransformersClassifier:
+    """Any other architecture, a text at a time and unpadded. transformers is imported on load, which takes seconds."""
+
+    def __init__(self, folder: Path, precision: str, n_labels: int, activation: str) -> None:
+        WeightReader(folder)  # refuses a folder without whole safetensors, in our words
+        from transformers import AutoModelForSequenceClassification
+
+        try:
+            model, notes = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=DTYPES[precision],
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (ValueError, OSError, RuntimeError, KeyError) as error:
+            raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+        if notes["missing_keys"]:
+            raise Refused("model.safetensors", f"tensor {min(notes['missing_keys'])!r} is missing")
+        if model.config.num_labels != n_labels:
+            raise Refused(CONFIG_FILE, f"{model.config.num_labels} outputs for {n_labels} labels")
+        self._model: Any = model.eval()
+        self._activation = _ACTIVATIONS[activation]
+        self.precision = precision
+
+    def scores(self, sequences: Sequence[TokenIds]) -> Scores:
+        """float32 [sequences, labels]."""
+        with torch.inference_mode():
+            rows = [self._model(torch.from_numpy(s.astype(np.int64))[None]).logits[0].float() for s in sequences]
+            return np.asarray(self._activation(torch.stack(rows)).numpy())

@@ -1,0 +1,80 @@
+"""One model on this instance: what is published of it, its versions here, and how both are shown."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_api.planning import Phase
+from model_api.repository import Canary, Published, Ref, Refs
+from model_api.versions import Route, Version
+
+
+@dataclass
+class LoadedModel:
+    """What the manager knows of one model. Changed on the manager's thread, under its lock."""
+
+    name: str
+    published: Published
+    versions: dict[Ref, Version] = field(default_factory=dict)
+    serving: Version | None = None
+
+    @property
+    def refs(self) -> Refs:
+        return self.published.refs or Refs(0, None, None, None)
+
+    def phases(self) -> dict[Ref, Phase]:
+        """Of its versions here, and of those that the refs name and the repository can't read."""
+        named = (self.refs.stable, self.refs.previous)
+        unreadable = {ref: Phase.REFUSED for ref in named if ref and ref.version in self.published.refused}
+        return unreadable | {ref: version.phase for ref, version in self.versions.items()}
+
+    def attempts(self) -> dict[Ref, int]:
+        return {ref: version.attempts for ref, version in self.versions.items()}
+
+    def state(self) -> str:
+        """serving; degraded (something else than stable serves); else how far stable is, refused, or unpublished."""
+        if self.serving is not None:
+            return "serving" if self.serving.ref == self.refs.stable else "degraded"
+        stable = self.versions.get(self.refs.stable) if self.refs.stable else None
+        if stable is not None:
+            return str(stable.phase)
+        return "refused" if self.published.refused else "unpublished"
+
+    def route(self) -> Route:
+        """What answers for its name."""
+        ready = {v.manifest.version: v for v in self.versions.values() if v.phase == Phase.READY}
+        canary = self.refs.canary
+        chosen = ready.get(canary.version) if canary else None
+        percent = canary.percent if canary and chosen else 0.0
+        return Route(self.name, self.serving, chosen, percent, ready, f"it is {self.state()}")
+
+    def describe(self) -> dict[str, Any]:
+        """As GET /models/<name> shows it."""
+        serving, refs = self.serving, self.refs
+        shown = serving or next(iter(self.versions.values()), None)
+        refused = [{"version": version, "reason": reason} for version, reason in self.published.refused.items()]
+        failed = [version for version in self.versions.values() if version.reason]
+        refused += [{"version": version.manifest.version, "reason": version.reason} for version in failed]
+        return {
+            "name": self.name,
+            "task": shown.manifest.task if shown else None,
+            "version": serving.manifest.version if serving else None,
+            "digest": serving.manifest.digest if serving else None,
+            "state": self.state(),
+            "precision": serving.precision if serving else None,
+            "memory_bytes": sum(version.memory_bytes for version in self.versions.values()),
+            "since": serving.since if serving else None,
+            "previous": _ref(refs.previous),
+            "canary": _canary(refs.canary),
+            "refused": refused,
+            "versions": [version.describe() for version in self.versions.values()],
+        }
+
+
+def _ref(ref: Ref | None) -> dict[str, Any] | None:
+    return None if ref is None else {"version": ref.version, "digest": ref.digest}
+
+
+def _canary(canary: Canary | None) -> dict[str, Any] | None:
+    if canary is None:
+        return None
+    return {"version": canary.version, "digest": canary.digest, "percent": canary.percent}

@@ -1,0 +1,138 @@
+"""Task `text-classification`: texts to labels with scores, as transformers' pipeline gives them.
+
+A prediction is {"label", "score"}, the best label; with `top_k` or `all_labels`, or where the model is multi-label by
+its config, also "labels": [{"label", "score"}], best first. Parameters: `top_k`, `all_labels`, and for over-long texts
+`truncate` (cut) or `average` (classify window by window, mean of the scores); with neither they are refused.
+The manifest's options: `labels` (a list that replaces the config's names), `truncate`, `max_tokens`, and
+`normalize_tweets`: @someone becomes @user, and an address http, as the tweet models were trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_api.errors import InvalidInput, Refused
+from model_api.manifest import Manifest
+from model_api.tasks import Array, Limits, Prepared
+from model_api.tasks.parameters import TRUNCATE, Parameter, pointer_to, read_parameters
+from model_api.tokenization import TextTokenizer, check_text, read_json
+
+WARM_INPUTS: Sequence[Any] = (
+    "warm",
+    "A sentence of ordinary length to warm up with.",
+    "What a lovely day! The train was on time and everybody smiled. " * 6,
+    "naïve café, 東京, 🙂 and 1,234.56 in one text",
+)
+
+
+def read_labels(folder: Path, manifest: Manifest) -> list[str]:
+    """The labels in the order of the model's outputs. Raises Refused."""
+    config = read_json(folder / "config.json", {})
+    names = config.get("id2label")
+    if "labels" in manifest.options:
+        labels = manifest.options["labels"]
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels) or not labels:
+            raise Refused("manifest.json", "labels must be a list of names")
+        if isinstance(names, dict) and len(names) != len(labels):
+            raise Refused("manifest.json", f"{len(labels)} labels for {len(names)} outputs")
+        return labels
+    if names is None:
+        return [f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))]
+    try:
+        labels = [str(names[key]) for key in sorted(names, key=int)]
+        if sorted(map(int, names)) != list(range(len(names))) or not labels:
+            raise ValueError("gaps")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Refused("config.json", "id2label must map 0, 1, 2, ... to names") from error
+    return labels
+
+
+def read_activation(folder: Path, n_labels: int) -> str:
+    """What makes scores of the outputs: none, sigmoid or softmax; the rule is transformers' own."""
+    kind = read_json(folder / "config.json", {}).get("problem_type")
+    if kind == "regression":
+        return "none"
+    return "sigmoid" if kind == "multi_label_classification" or n_labels == 1 else "softmax"
+
+
+def normalize_tweet(text: str) -> str:
+    """Names of people and addresses as the tweet models saw them in training; everything else stays."""
+    words = text.split(" ")
+    words = ["@user" if len(word) > 1 and word.startswith("@") else word for word in words]
+    return " ".join("http" if word.startswith("http") else word for word in words)
+
+
+class ClassificationWeb:
+    """Web side. A row is a text, or a window of one."""
+
+    def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
+        self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
+        self._limits = limits
+        self._labels = read_labels(folder, manifest)
+        self._multi_label = read_json(folder / "config.json", {}).get("problem_type") == "multi_label_classification"
+        self._normalizes = bool(manifest.options.get("normalize_tweets", False))
+        self._parameters = {
+            "truncate": Parameter(bool, bool(manifest.options.get("truncate", TRUNCATE.default))),
+            "average": Parameter(bool, False),
+            "top_k": Parameter(int, None, 1, len(self._labels)),
+            "all_labels": Parameter(bool, self._multi_label),
+        }
+
+    def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
+        if len(inputs) > self._limits.max_inputs:
+            raise InvalidInput(f"{len(inputs)} texts, at most {self._limits.max_inputs} are accepted", pointer)
+        read = read_parameters(parameters, self._parameters)
+        if read["average"] and parameters.get("truncate"):
+            raise InvalidInput("average and truncate exclude each other", pointer_to("average"))
+        if self._normalizes:
+            for index, text in enumerate(inputs):
+                check_text(text, f"{pointer}/{index}", self._limits.max_text_chars)
+            inputs = [normalize_tweet(text) for text in inputs]
+        truncated: Sequence[int] = ()
+        if read["average"]:
+            windows = self._tokenizer.encode_windows(inputs, pointer)
+            rows, counts = [row for of_text in windows for row in of_text], [len(of_text) for of_text in windows]
+        else:
+            tokens = self._tokenizer.encode(inputs, pointer, read["truncate"])
+            rows, truncated, counts = tokens.ids, tokens.truncated, [1] * len(tokens.ids)
+        n_shown = read["top_k"] or (len(self._labels) if read["all_labels"] else 0)
+        costs = [len(row) for row in rows]
+        return Prepared(rows, costs, {}, sum(costs), truncated, context=(counts, n_shown))
+
+    def finish(self, prepared: Prepared, outputs: Sequence[Array]) -> list[Any]:
+        counts, n_shown = prepared.context
+        predictions, start = [], 0
+        for count in counts:
+            scores = outputs[start] if count == 1 else np.mean(np.stack(outputs[start : start + count]), axis=0)
+            predictions.append(self._prediction(np.asarray(scores, np.float32), n_shown))
+            start += count
+        return predictions
+
+    def _prediction(self, scores: Array, n_shown: int) -> dict[str, Any]:
+        order = np.argsort(-scores, kind="stable")
+        ranked = [{"label": self._labels[i], "score": float(scores[i])} for i in order[: max(1, n_shown)]]
+        return {**ranked[0], "labels": ranked} if n_shown else ranked[0]
+
+
+class ClassificationModel:
+    """Model side: float32 scores [n_labels] per row."""
+
+    def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
+        from model_api.classification_head import load_classifier
+
+        labels = read_labels(folder, manifest)
+        self._classifier = load_classifier(folder, precision, len(labels), read_activation(folder, len(labels)))
+        self.precision = self._classifier.precision
+
+    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
+        return list(self._classifier.scores(arrays))
+
+
+def open_web(folder: Path, manifest: Manifest, limits: Limits) -> ClassificationWeb:
+    return ClassificationWeb(folder, manifest, limits)
+
+
+def load_model(folder: Path, manifest: Manifest, precision: str) -> ClassificationModel:
+    return ClassificationModel(folder, manifest, precision)

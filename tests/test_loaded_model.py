@@ -1,0 +1,42 @@
+"""One model as it is shown and decided upon."""
+
+from model_api.loaded_model import LoadedModel
+from model_api.manifest import FileEntry, Manifest
+from model_api.planning import Phase
+from model_api.repository import Published, Ref, Refs
+from model_api.versions import Version
+
+
+def manifest(version: str) -> Manifest:
+    return Manifest("m", version, "embedding", (FileEntry("f", 1, version * 64),), 0)
+
+
+ONE, TWO = manifest("1"), manifest("2")
+REFS = Refs(3, Ref("2", TWO.digest), Ref("1", ONE.digest), None)
+
+
+def test_what_the_refs_name_and_nobody_can_read_counts_as_refused() -> None:
+    model = LoadedModel("m", Published("m", REFS, {"1": ONE}, {"2": "manifest.json: missing"}))
+    assert model.phases() == {REFS.stable: Phase.REFUSED}
+    assert model.state() == "refused"
+    assert model.describe()["refused"] == [{"version": "2", "reason": "manifest.json: missing"}]
+
+
+def test_a_stand_in_for_the_stable_version_is_called_degraded() -> None:
+    one = Version(ONE, phase=Phase.READY)
+    one.enter("ready")
+    model = LoadedModel("m", Published("m", REFS, {"1": ONE, "2": TWO}), {one.ref: one}, serving=one)
+    shown = model.describe()
+    assert (shown["state"], shown["version"], shown["digest"]) == ("degraded", "1", ONE.digest)
+    assert shown["since"].endswith("+00:00")
+
+
+def test_reasons_of_the_repository_and_of_loading_are_both_shown() -> None:
+    two = Version(TWO, phase=Phase.REFUSED, reason="probe 0: wrong")
+    model = LoadedModel("m", Published("m", REFS, {"2": TWO}, {"": "a loose file is ignored"}), {two.ref: two})
+    reasons = {(entry["version"], entry["reason"]) for entry in model.describe()["refused"]}
+    assert reasons == {("", "a loose file is ignored"), ("2", "probe 0: wrong")}
+
+
+def test_an_unpublished_model_says_so() -> None:
+    assert LoadedModel("m", Published("m", None)).state() == "unpublished"

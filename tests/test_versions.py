@@ -1,0 +1,87 @@
+"""Which version answers, and that it stays while it is used."""
+
+import pytest
+
+from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
+from model_api.manifest import FileEntry, Manifest
+from model_api.versions import Route, Routes, Version, in_canary
+
+
+def version(number: str) -> Version:
+    return Version(Manifest("m", number, "embedding", (FileEntry("f", 1, number * 64),), 0))
+
+
+def routes(route: Route) -> Routes:
+    table = Routes()
+    table.replace({route.name: route}, complete=True)
+    return table
+
+
+def chosen(table: Routes, selector: str, key: str = "") -> Version:
+    with table.use(selector, key) as found:
+        return found
+
+
+def test_name_version_and_canary_are_found() -> None:
+    one, two, three = version("1"), version("2"), version("3")
+    table = routes(Route("m", one, two, 0.0, {"1": one, "2": two, "3": three}))
+    assert chosen(table, "m") is one
+    assert chosen(table, "m@3") is three
+    assert chosen(table, "m@canary") is two
+
+
+def test_what_is_not_there_is_told_apart() -> None:
+    one = version("1")
+    table = routes(Route("m", one, ready={"1": one}))
+    with pytest.raises(UnknownModel):
+        chosen(table, "n")
+    with pytest.raises(VersionNotLoaded):
+        chosen(table, "m@2")
+    with pytest.raises(VersionNotLoaded):
+        chosen(table, "m@canary")
+    with pytest.raises(ModelNotReady, match="refused"):
+        chosen(routes(Route("m", why_not="refused")), "m")
+    with pytest.raises(ModelNotReady):
+        chosen(Routes(), "m")
+
+
+def test_a_canarys_share_is_sticky_and_about_its_percentage() -> None:
+    picked = [in_canary("m", "d" * 64, f"caller {n}", 20) for n in range(5000)]
+    assert picked == [in_canary("m", "d" * 64, f"caller {n}", 20) for n in range(5000)]
+    assert 850 < sum(picked) < 1150
+    assert not any(in_canary("m", "d" * 64, f"caller {n}", 0) for n in range(100))
+    assert all(in_canary("m", "d" * 64, f"caller {n}", 100) for n in range(100))
+
+
+def test_another_canary_picks_others() -> None:
+    first = [in_canary("m", "a" * 64, f"caller {n}", 50) for n in range(200)]
+    assert first != [in_canary("m", "b" * 64, f"caller {n}", 50) for n in range(200)]
+
+
+def test_a_version_in_use_drains_only_when_the_last_user_has_gone() -> None:
+    one, drained = version("1"), []
+    table = routes(Route("m", one))
+    with table.use("m"):
+        with table.use("m"):
+            one.drain(lambda: drained.append("now"))
+        assert drained == []
+        with pytest.raises(ModelNotReady), table.use("m"):
+            pass
+    assert drained == ["now"]
+
+
+def test_who_meets_a_draining_version_gets_its_successor() -> None:
+    one, two = version("1"), version("2")
+    table = Routes()
+    table.replace({"m": Route("m", one)}, complete=True)
+    one.drain(lambda: None)
+
+    class Swapped(Route):
+        """A route that is replaced between the look at it and the grip on its version."""
+
+        def choose(self, tag: str, canary_key: str) -> Version:
+            table.replace({"m": Route("m", two)}, complete=True)
+            return one
+
+    table.replace({"m": Swapped("m", one)}, complete=True)
+    assert chosen(table, "m") is two
