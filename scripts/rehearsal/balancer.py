@@ -56,9 +56,11 @@ class Target:
 
 
 class Balancer:
-    """Started by the constructor. Its health checks run on a thread of their own; all methods may be called from any."""
+    """Started by the constructor. Health checks run on a thread of their own; all methods may be called from any."""
 
-    def __init__(self, folder: Path, network: Network, *, path: str, interval_s: float, threshold: int, idle_s: int) -> None:
+    def __init__(
+        self, folder: Path, network: Network, *, path: str, interval_s: float, threshold: int, idle_s: int
+    ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
         self.path, self.interval_s, self.threshold, self.idle_s = path, interval_s, threshold, idle_s

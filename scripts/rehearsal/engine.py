@@ -2,8 +2,8 @@
 
 usage (inside the machine, as root):  engine.py app|config BUNDLE OPTIONS
 
-`app`: a new version. `config`: only properties changed; the confighooks run instead of the hooks, pip doesn't. OPTIONS: a JSON
-file with the environment's option settings ({namespace: {name: value}}), which beat those of .ebextensions.
+`app`: a new version. `config`: only properties changed; the confighooks run instead of the hooks, pip doesn't.
+OPTIONS: a JSON file with the environment's option settings ({namespace: {name: value}}), which beat .ebextensions.
 Each step is a JSON line: {"step", "seconds", "output"}. Ends with 1 at the first step that fails, as the engine does.
 """
 

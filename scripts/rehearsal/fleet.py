@@ -126,7 +126,9 @@ class Fleet:
 
     def wait_in_service(self, instance: Instance) -> None:
         if not self.balancer.wait_healthy(instance.address, READY_TIMEOUT_S):
-            raise DeploymentFailed(instance.name, [*instance.steps, Step("health check", 0, ""), Step("aborted", 0, "")])
+            raise DeploymentFailed(
+                instance.name, [*instance.steps, Step("health check", 0, ""), Step("aborted", 0, "")]
+            )
 
     # --- The environment --------------------------------------------------------------------------------------------
 

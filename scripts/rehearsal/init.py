@@ -3,9 +3,9 @@
 usage (inside the machine):  init.py boot        runs for as long as the machine does
                              init.py VERB UNIT   start, stop, restart, reload, enable, is-active, daemon-reload
 
-Units are read from /etc/systemd/system/NAME.service: ExecStart, ExecReload, User, WorkingDirectory, EnvironmentFile, Environment,
-Type (simple or oneshot), Restart (always or on-failure), RestartSec, StandardOutput=append:FILE. Booting mounts what
-fstab names and starts what is enabled, side by side, as systemd does with nofail mounts.
+Units are read from /etc/systemd/system/NAME.service: ExecStart, ExecReload, User, WorkingDirectory, EnvironmentFile,
+Restart (always or on-failure), RestartSec, StandardOutput=append:FILE. Booting mounts what fstab names and starts what
+is enabled, side by side, as systemd does with nofail mounts.
 """
 
 import configparser
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 UNITS = Path("/etc/systemd/system")
 WANTED = UNITS / "multi-user.target.wants"
@@ -49,10 +50,8 @@ class Unit:
         process = self.process
         if process is not None and process.poll() is None:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                pass
             # Whatever the service left behind goes with its control group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -66,6 +65,7 @@ class Unit:
 
     def _keep_running(self) -> None:
         restart = self.section.get("Restart", "no")
+        user = self._user()
         while not self.stopping.is_set():
             with self._output() as output:
                 self.process = subprocess.Popen(
@@ -78,7 +78,9 @@ class Unit:
                     start_new_session=True,
                     cwd=self.section.get("WorkingDirectory", "/"),
                     env=self._environment(),
-                    **self._user(),
+                    user=user.pw_uid,
+                    group=user.pw_gid,
+                    extra_groups=[],
                 )
             self.started.set()
             status = self.process.wait()
@@ -86,24 +88,19 @@ class Unit:
                 return
             self.stopping.wait(float(self.section.get("RestartSec", "0.1")))
 
-    def _output(self) -> contextlib.AbstractContextManager[object]:
+    def _output(self) -> IO[bytes]:
         target = self.section.get("StandardOutput", f"append:/var/log/{self.name}.log")
-        return open(target.removeprefix("append:"), "ab")  # noqa: SIM115 - the caller closes it
+        return Path(target.removeprefix("append:")).open("ab")
 
     def _environment(self) -> dict[str, str]:
         environ = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         lines = []
         if "EnvironmentFile" in self.section:
             lines += Path(self.section["EnvironmentFile"]).read_text().splitlines()
-        if "Environment" in self.section:
-            lines += shlex.split(self.section["Environment"])
         return {**environ, **dict(line.split("=", 1) for line in lines if "=" in line)}
 
-    def _user(self) -> dict[str, object]:
-        if "User" not in self.section:
-            return {}
-        entry = pwd.getpwnam(self.section["User"])
-        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    def _user(self) -> pwd.struct_passwd:
+        return pwd.getpwnam(self.section.get("User", "root"))
 
 
 class Init:
@@ -169,7 +166,7 @@ def systemctl(arguments: list[str]) -> int:
             connection.connect(SOCKET)
             connection.sendall(f"{verb}\0{name.removesuffix('.service')}".encode())
             connection.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: connection.recv(4096), b"")).decode()  # noqa: B023 - used at once
+            answer = b"".join(iter(lambda: connection.recv(4096), b"")).decode()
         if answer:
             print(answer, file=sys.stderr)
             return 1

@@ -1,4 +1,4 @@
-"""A machine: its own root (an overlay over this one's), processes, mounts, host name and network; init.py is process 1."""
+"""A machine: a root (an overlay over this one's), processes, mounts, host name and network of its own."""
 
 import shutil
 import subprocess
@@ -137,7 +137,9 @@ class Machine:
             timeout=timeout_s,
         )
         if done.returncode != 0:
-            raise CommandFailed(f"{self.name}: {' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+            raise CommandFailed(
+                f"{self.name}: {' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+            )
         return done.stdout
 
     def path(self, inside: str) -> Path:

@@ -22,9 +22,7 @@ class Reply:
         return json.loads(self.body)
 
 
-def request(
-    namespace: str, address: str, method: str, path: str, body: object = None, timeout_s: float = 60
-) -> Reply:
+def request(namespace: str, address: str, method: str, path: str, body: object = None, timeout_s: float = 60) -> Reply:
     """One request from that name space. Raises OSError or http.client.HTTPException if there is no answer."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     with inside(namespace):

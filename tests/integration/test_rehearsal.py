@@ -86,7 +86,9 @@ def test_scale_out_needs_no_registry(instance: Instance) -> None:
 
 def test_models_are_read_only_and_status_is_not(rehearsal: Rehearsal, instance: Instance) -> None:
     for user in ("root", "webapp"):
-        done = subprocess.run(instance.machine.command("runuser", "-u", user, "--", "touch", "/efs/x"), capture_output=True)
+        done = subprocess.run(
+            instance.machine.command("runuser", "-u", user, "--", "touch", "/efs/x"), capture_output=True
+        )
         assert b"Read-only file system" in done.stderr
     statuses = rehearsal.backing / "status"
     wait_until(lambda: len(list(statuses.glob("*.json"))) >= 2, within_s=60)
