@@ -1,5 +1,6 @@
 """scripts/rehearse: the whole story once, told as it happens."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def timeline(rehearsal: Rehearsal, instance: Instance, cold: bool) -> list[tuple
     rows = [(named[step.step], step.seconds) for step in instance.steps if step.step in named]
     reply = request(rehearsal.client, instance.address, "GET", "/models/minilm")
     stages = reply.json()["versions"][0]["timeline"]
-    for stage, following in zip(stages, stages[1:], strict=False):
+    for stage, following in itertools.pairwise(stages):
         rows.append((f"minilm {stage['stage']}", following["after_s"] - stage["after_s"]))
     rows += [("ready (waited for)", s.seconds) for s in instance.steps if s.step == "hook postdeploy/10_wait_ready.sh"]
     return rows
