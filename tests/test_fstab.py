@@ -1,4 +1,4 @@
-"""Our fstab line against the option rules of efs-utils' mount helper (written down in scripts/rehearsal/mount_efs.py)."""
+"""Our fstab line against the option rules of efs-utils' mount helper, as scripts/rehearsal/mount_efs.py has them."""
 
 import subprocess
 from pathlib import Path
