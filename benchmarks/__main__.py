@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import report, rounds, tuning
 from benchmarks.contenders import CONTENDERS
@@ -38,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="measure and print the tables (the default)")
     run.add_argument("--only", type=_names(contenders), default=contenders, help="contenders, comma-separated")
     run.add_argument("--scenarios", type=_names(scenarios), default=scenarios, help="scenarios, comma-separated")
+    run.add_argument(
+        "--tuned", action="store_true", help="run the peers with what `tune` found best, not the settings in the code"
+    )
     tune = verbs.add_parser("tune", help="try the peers' candidate settings")
     tunable = [name for name, contender in CONTENDERS.items() if contender.candidates]
     tune.add_argument("--only", type=_names(tunable), default=tunable, help="peers, comma-separated")
@@ -60,6 +64,11 @@ def _options(arguments: argparse.Namespace) -> Options:
     return dataclasses.replace(base, **durations, rounds=arguments.rounds or base.rounds)
 
 
+def _tried(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """What `tune` found, by peer; nothing if it wasn't run."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def main(argv: list[str]) -> int:
     """Exit codes: 0, 1 if requests failed during a run, 2 for bad arguments."""
     parser = _parser()
@@ -76,13 +85,15 @@ def main(argv: list[str]) -> int:
         (arguments.json or TUNING).write_text(json.dumps(found, indent=1))
         print(*(tuning.render(name, rows) for name, rows in found.items()), sep="\n")
     elif arguments.verb == "report":
-        tried = json.loads(arguments.tuning.read_text()) if arguments.tuning.exists() else {}
+        tried = _tried(arguments.tuning)
         results = Results.from_json(arguments.json.read_text())
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(report.performance_page(results, tried))
         print(f"wrote {arguments.output}")
     else:
-        results = rounds.run(arguments.only, arguments.scenarios, _options(arguments), arguments.json or RESULTS)
+        tried = _tried(TUNING) if arguments.tuned else {}
+        contenders = [tuning.with_best(CONTENDERS[name], tried.get(name, ())) for name in arguments.only]
+        results = rounds.run(contenders, arguments.scenarios, _options(arguments), arguments.json or RESULTS)
         print(report.tables(results))
         return 1 if results.errors() else 0
     return 0

@@ -4,6 +4,7 @@ A peer's settings are the best that `benchmarks/run tune` found among its candid
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -98,7 +99,9 @@ def _peer(name: str, settings: Settings, port: int, model: Path) -> dict[str, st
 
 
 def _naive(port: int, settings: Settings) -> Launch:
-    gunicorn = [str(peer_python("naive").with_name("gunicorn")), "--workers", str(settings["workers"])]
+    # It would find this project's gunicorn.conf.py in the working directory.
+    gunicorn = [str(peer_python("naive").with_name("gunicorn")), "--config", os.devnull]
+    gunicorn += ["--workers", str(settings["workers"])]
     options = ["--worker-class", "sync", "--timeout", "120", "--bind", f"127.0.0.1:{port}", "--chdir", str(PEERS)]
     environment = _peer("naive", settings, port, model_folder())
     return Launch([*gunicorn, *options, "serve_naive"], environment, "/readyz", "/readyz")

@@ -27,5 +27,12 @@ class Options:
 
 
 QUICK = Options(
-    rounds=1, warm_up_s=1.0, short_s=2.0, mixed_s=3.0, mixed_crowded_s=8.0, crowd_s=4.0, loop_s=1.0, connections=(1, 32)
+    rounds=1,
+    warm_up_s=1.0,
+    short_s=2.0,
+    mixed_s=6.0,
+    mixed_crowded_s=10.0,
+    crowd_s=4.0,
+    loop_s=1.0,
+    connections=(1, 32),
 )

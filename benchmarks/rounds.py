@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import Contender
 from benchmarks.machine import describe
 from benchmarks.options import Options
 from benchmarks.results import Results, Sample
@@ -13,16 +13,16 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import running
 
 
-def run(contenders: Sequence[str], scenarios: Sequence[str], options: Options, target: Path) -> Results:
+def run(contenders: Sequence[Contender], scenarios: Sequence[str], options: Options, target: Path) -> Results:
     """Measure, writing the results so far to `target` after every contender."""
-    machine = describe(list(contenders))
-    settings = {name: dict(CONTENDERS[name].settings) for name in contenders}
+    machine = describe([contender.name for contender in contenders])
+    settings = {contender.name: dict(contender.settings) for contender in contenders}
     samples: list[Sample] = []
     results = Results(machine, asdict(options), settings, samples)
     target.parent.mkdir(parents=True, exist_ok=True)
     for number in range(options.rounds):
-        for name in contenders if number % 2 == 0 else list(reversed(contenders)):
-            contender = CONTENDERS[name]
+        for contender in contenders if number % 2 == 0 else list(reversed(contenders)):
+            name = contender.name
             wanted = [s for s in SCENARIOS if s.name in scenarios and s.applies_to(name, contender.launch is not None)]
             if not wanted:
                 continue

@@ -23,7 +23,7 @@ from benchmarks.contenders import Contender, Launch
 from benchmarks.environments import BUILD, ROOT
 from benchmarks.processes import MARK, PeakMemory, marked, wait_idle
 
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 240
 STOP_TIMEOUT_S = 20
 IDLE_TIMEOUT_S = 3
 ASK_TIMEOUT_S = 180

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import wrk
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.options import Options
 from benchmarks.scenarios import agreement
 from benchmarks.servers import ServerFailed, running
@@ -49,3 +49,9 @@ def render(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         figures = [f"{row[case]:.1f}" if case in row else "-" for case in cases]
         lines.append(f"| {' | '.join([*shown, *figures, row.get('failed') or format(row['score'], '.1f')])} |")
     return "\n".join([*lines, ""])
+
+
+def with_best(contender: Contender, rows: Sequence[Mapping[str, Any]]) -> Contender:
+    """`contender` with the settings of the best row that worked; as it is if there is none."""
+    best = max(rows, key=lambda row: float(row["score"]), default=None)
+    return dataclasses.replace(contender, settings=best["settings"]) if best and best["score"] > 0 else contender

@@ -16,13 +16,13 @@ from typing import Any
 from model_api import memory
 from model_api.batching import Batcher
 from model_api.calls import Mount
-from model_api.errors import ModelNotReady, Refused
+from model_api.errors import ModelNotReady
 from model_api.lanes import ForkServer, ProcessGroup
 from model_api.loaded_model import LoadedModel
 from model_api.local_store import LocalStore
 from model_api.manifest import Manifest
 from model_api.metrics import Metrics
-from model_api.planning import Phase, has_verdict, plan
+from model_api.planning import ATTEMPTS_BEFORE_VERDICT, Phase, has_verdict, plan
 from model_api.polling import Poller
 from model_api.reporting import StatusReporter
 from model_api.repository import Published, Repository
@@ -188,7 +188,7 @@ class Manager:
         version.enter("starting")
         version.group = ProcessGroup(
             control,
-            on_event=lambda group, event: self._events.put(lambda: self._on_group_event(group, event)),
+            on_event=lambda group, event: self._receive(group, event, version.manifest),
             on_lane=self._batcher.lanes_changed,
             name=f"{version.name}@{version.manifest.version}",
             long_running=is_long_running(version.manifest.task),
@@ -226,6 +226,19 @@ class Manager:
             f" {max(0, available - promised) / 1e6:.0f} MB are free"
         )
 
+    def _receive(self, group: ProcessGroup, event: Mapping[str, Any], manifest: Manifest) -> None:
+        """On the group's reader thread: do what takes a while here, and pass the event on."""
+        found: dict[str, Any] = {}
+        if event.get("stage") == "loading":
+            limits = Limits(self._settings.max_inputs, self._settings.max_text_chars)
+            try:
+                found["web"] = task_module(manifest.task).open_web(Path(event["folder"]), manifest, limits)
+            except Exception as error:
+                found["unusable"] = str(error) or type(error).__name__
+        elif event["event"] == "ready":
+            found["memory_bytes"] = memory.proportional_bytes(group.pids())
+        self._events.put(lambda: self._on_group_event(group, {**event, **found}))
+
     def _on_group_event(self, group: ProcessGroup, event: Mapping[str, Any]) -> None:
         kind = event["event"]
         version = self._by_group.pop(group) if kind == "gone" else self._by_group[group]
@@ -235,7 +248,7 @@ class Manager:
             self._on_stage(version, event)
         elif kind == "ready":
             version.phase, version.precision, version.ready_at = Phase.READY, event["precision"], time.monotonic()
-            version.memory_bytes = memory.proportional_bytes(group.pids())
+            version.memory_bytes = event["memory_bytes"]
             version.enter("ready")
             self._log("version ready", version, after_s=version.timeline[-1]["after_s"], precision=version.precision)
         elif kind == "failed":
@@ -255,14 +268,10 @@ class Manager:
             return
         version.enter(event["stage"])
         self._log(f"version {event['stage']}", version, after_s=version.timeline[-1]["after_s"])
-        if event["stage"] != "loading":
-            return
-        limits = Limits(self._settings.max_inputs, self._settings.max_text_chars)
-        try:
-            module = task_module(version.manifest.task)
-            version.web = module.open_web(Path(event["folder"]), version.manifest, limits)
-        except Refused as error:
-            self._refuse(version, str(error))
+        if "web" in event:
+            version.web = event["web"]
+        elif "unusable" in event:
+            self._refuse(version, event["unusable"])
 
     def _on_gone(self, version: Version) -> None:
         """The group ended: asked to, after a failure, or by a crash."""
@@ -276,6 +285,8 @@ class Manager:
             lived_s = time.monotonic() - version.ready_at
             version.attempts = 0 if lived_s > _CRASH_MEMORY_S else version.attempts + 1
             self._fail(version, "its model processes crashed", count=False)
+            if version.attempts < ATTEMPTS_BEFORE_VERDICT:  # it will be back before `previous` could stand in
+                version.phase = Phase.WAITING
         elif version.phase == Phase.LOADING:
             self._fail(version, f"its processes ended during {version.timeline[-1]['stage']} (out of memory?)")
 

@@ -58,7 +58,10 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
         if model:
             states = {digest: status.state_of(published.name, digest) for digest in _digests(model)}
             told = {key: model.get(key) for key in ("version", "digest", "state", "since")}
-            instances.append({"instance": instance, **told, "states": states, "refused": model.get("refused") or []})
+            refused = model.get("refused") or []
+            instances.append(
+                {"instance": instance, **told, "states": states, "sinces": _sinces(model), "refused": refused}
+            )
     return {
         "name": published.name,
         "generation": refs.generation if refs is not None else None,
@@ -71,9 +74,18 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
     }
 
 
+def _entries(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a status says of the model as a whole, and of each of its versions."""
+    return [model, *(version for version in model.get("versions") or () if isinstance(version, dict))]
+
+
 def _digests(model: Mapping[str, Any]) -> list[str]:
-    entries = [model, *(version for version in model.get("versions") or () if isinstance(version, dict))]
-    return list(dict.fromkeys(str(entry["digest"]) for entry in entries if entry.get("digest")))
+    return list(dict.fromkeys(str(entry["digest"]) for entry in _entries(model) if entry.get("digest")))
+
+
+def _sinces(model: Mapping[str, Any]) -> dict[str, str]:
+    """Since when each digest answers on that instance, by that instance's clock."""
+    return {str(entry["digest"]): str(entry["since"]) for entry in _entries(model) if entry.get("since")}
 
 
 def table(models: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -107,7 +119,7 @@ def _rows(model: Mapping[str, Any]) -> list[Sequence[str]]:
         head = (model["name"], version["version"], (version["digest"] or "-")[:12], ", ".join(version["refs"]) or "-")
         having = [(i, i["states"][version["digest"]]) for i in model["instances"] if version["digest"] in i["states"]]
         for i, state in having:
-            rows.append((*head, i["instance"], state, str(i["since"] or "-") if state == "serving" else "-"))
+            rows.append((*head, i["instance"], state, i["sinces"].get(version["digest"], "-")))
         if not having:
             rows.append((*head, "-", "-", "-"))
     return rows

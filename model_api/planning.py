@@ -6,13 +6,15 @@ from enum import StrEnum
 
 from model_api.repository import Canary, Ref, Refs
 
+ATTEMPTS_BEFORE_VERDICT = 3
+
 
 class Phase(StrEnum):
     """Where a version is on this instance."""
 
     LOADING = "loading"  # from the first copied byte to the last probe
     READY = "ready"  # its lanes answer
-    WAITING = "waiting"  # for the memory of the version that was unloaded to make room for it
+    WAITING = "waiting"  # for a moment: for memory to come free, or for its crashed processes to start again
     FAILED = "failed"  # for now: it is tried again after a pause
     REFUSED = "refused"  # for good: the content is wrong, and content never changes
 
@@ -70,6 +72,3 @@ def has_verdict(wanted: Refs, have: Mapping[Ref, Phase], serving: Ref | None, at
         return have.get(ref) == Phase.FAILED and attempts.get(ref, 0) >= ATTEMPTS_BEFORE_VERDICT
 
     return hopeless(wanted.stable) and hopeless(wanted.previous)
-
-
-ATTEMPTS_BEFORE_VERDICT = 3

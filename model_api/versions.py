@@ -66,6 +66,7 @@ class Version:
             "digest": self.manifest.digest,
             "state": str(self.phase),
             "reason": self.reason or None,
+            "since": self.since,
             "precision": self.precision,
             "memory_bytes": self.memory_bytes,
             "timeline": [dict(entry) for entry in self.timeline],

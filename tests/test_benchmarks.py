@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from benchmarks import processes, report, wrk
+from benchmarks import processes, report, tuning, wrk
 from benchmarks.bodies import EMBEDDINGS, KINDS, MIXED, SHORT, SIM, token_count
 from benchmarks.contenders import CONTENDERS, OURS
 from benchmarks.environments import ROOT
@@ -172,6 +172,15 @@ def test_the_page_is_made_of_the_figures() -> None:
     assert "| 16 | 50.0 | 90.0 | 2.0 | 20.8 |" in page
     assert "| 1 | - | - | - | did not start |" in page
     assert "$" not in page
+
+
+def test_the_best_setting_that_worked_is_taken() -> None:
+    litserve = CONTENDERS["litserve"]
+    slow, quick = ({**litserve.settings, "max_batch": size} for size in (1, 64))
+    rows = [{"settings": slow, "score": 2.0}, {"settings": quick, "score": 3.0}]
+    assert tuning.with_best(litserve, rows).settings == quick
+    assert tuning.with_best(litserve, [{"settings": quick, "score": 0.0, "failed": "did not start"}]) == litserve
+    assert tuning.with_best(litserve, []) == litserve
 
 
 def test_scenarios_and_contenders_fit_together() -> None:

@@ -67,6 +67,14 @@ class Fault:
     end: Callable[[FuseEfs], None]
     named: str
 
+    @contextmanager
+    def present(self, efs: FuseEfs) -> Iterator[None]:
+        self.begin(efs)
+        try:
+            yield
+        finally:
+            self.end(efs)
+
 
 def remount(efs: FuseEfs) -> None:
     efs.unmount()
@@ -95,6 +103,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, S
             yield world, api
 
 
+def expect_fault_shown(api: Server, fault: Fault) -> None:
+    """Everywhere where an operator looks, and without a route that waits for EFS."""
+    for path in ("/", "/docs", "/healthz", "/metrics", "/models", "/models/m", "/mount_check", "/readyz"):
+        asked_at = time.monotonic()
+        assert api.get(path).status == (503 if path == "/mount_check" else 200)
+        assert time.monotonic() - asked_at < 3, path
+    listed = api.get("/models").json()
+    assert listed["mount"]["mounted"] is False
+    assert fault.named in listed["mount"]["detail"]
+    assert [(model["name"], model["state"]) for model in listed["models"]] == [("m", "serving")]
+    assert metric(api, "model_api_mount_up") == 0
+    assert metric(api, "model_api_mount_age_seconds") > 0
+    assert has_logged(api, "the repository is unavailable")
+
+
 @pytest.mark.parametrize("kind", FAULTS)
 def test_loaded_models_answer_through_a_fault_and_it_recovers(running: tuple[World, Server], kind: str) -> None:
     world, api = running
@@ -103,25 +126,13 @@ def test_loaded_models_answer_through_a_fault_and_it_recovers(running: tuple[Wor
     with traffic(api, "m") as callers:
         callers.wait_for(200)
         began_at = time.monotonic()
-        fault.begin(world.efs)
-        seen = api.wait_for_status("/mount_check", 503).json()
-        assert fault.named in seen["detail"], seen
-        assert seen["age_s"] > 0
-        assert api.get("/healthz").status == api.get("/readyz").status == 200
-        listed = api.get("/models").json()
-        assert listed["mount"]["mounted"] is False
-        assert fault.named in listed["mount"]["detail"]
-        assert [(model["name"], model["state"]) for model in listed["models"]] == [("m", "serving")]
-        assert metric(api, "model_api_mount_up") == 0
-        assert metric(api, "model_api_mount_age_seconds") > 0
-        assert has_logged(api, "the repository is unavailable")
-        for path in ("/", "/docs", "/healthz", "/metrics", "/models", "/models/m", "/mount_check", "/readyz"):
-            asked_at = time.monotonic()
-            assert api.get(path).status == (503 if path == "/mount_check" else 200)
-            assert time.monotonic() - asked_at < 1
-        callers.wait_for(200)
-        ended_at = time.monotonic()
-        fault.end(world.efs)
+        with fault.present(world.efs):
+            seen = api.wait_for_status("/mount_check", 503).json()
+            assert fault.named in seen["detail"], seen
+            assert seen["age_s"] > 0
+            expect_fault_shown(api, fault)
+            callers.wait_for(200)
+            ended_at = time.monotonic()
         api.wait_for_status("/mount_check", 200)
         version = world.publish(seed=int(time.monotonic_ns() % 2**31))
         api.wait_for_model("m", version=version, state="serving")
@@ -173,7 +184,7 @@ def test_it_follows_without_being_able_to_write_its_status(world: World, error: 
     world.publish(1)
     (world.efs.backing / "status").mkdir(exist_ok=True)
     if error == "hang":
-        world.efs.hang("/status*")
+        world.efs.hang("/status/*", "create")
     else:
         for operation in ("create", "mkdir", "write", "rename", "unlink", "chmod", "truncate", "link", "symlink"):
             world.efs.fail(error, "*", operation)
@@ -181,6 +192,7 @@ def test_it_follows_without_being_able_to_write_its_status(world: World, error: 
         version = world.publish(2)
         api.wait_for_model("m", version=version, state="serving")
         assert api.get("/mount_check").status == 200
+        assert error != "hang" or world.efs.counts()["hanging"] == 1
         callers.wait_for(20)
     assert callers.failures() == []
 

@@ -96,7 +96,8 @@ class Server(Api):
         return records
 
     def log_tail(self) -> str:
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-40:])
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if '"model_api.requests"' not in line][-40:])
 
     def expect_running(self) -> None:
         assert self._process is not None, "was stopped"
