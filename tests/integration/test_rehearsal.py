@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.rehearsal.fleet import DeploymentFailed, Instance
+from scripts.rehearsal.fleet import ENVIRONMENT, DeploymentFailed, Instance
 from scripts.rehearsal.rehearsal import Rehearsal, demo_weights
 from scripts.rehearsal.traffic import Reply, Traffic, request
 from scripts.rehearsal.upload import DEPLOY_BIN, Owner, cloud
@@ -15,7 +15,7 @@ from tests.needs import missing, needs, needs_root
 from tests.rigs.polling import wait_until
 
 pytestmark = pytest.mark.integration
-SIM = {"target": "A cat sits on the mat.", "texts": ["A kitten is on a rug.", "Stocks fell today."]}
+SIM = {"model": "minilm", "target": "A cat sits on the mat.", "texts": ["A kitten is on a rug.", "Stocks fell today."]}
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_a_reboot_remounts(rehearsal: Rehearsal, instance: Instance) -> None:
 def test_a_property_change_without_the_store_only_warns(rehearsal: Rehearsal, owner: Owner, instance: Instance) -> None:
     instance.machine.run("umount", "/efs")
     rehearsal.fail_mounts("always")
-    rehearsal.properties["MODEL_API_REQUEST_TIMEOUT_S"] = "1"
+    rehearsal.fleet.options[ENVIRONMENT]["MODEL_API_REQUEST_TIMEOUT_S"] = "1"
     rehearsal.fleet.balancer.deregister(instance.address, 0)
     rehearsal.fleet.deploy(instance, owner.bundle("second"), "config")
     assert "WARNING: no model store" in output_of(instance, "hook prebuild/10_mount_models.sh")
