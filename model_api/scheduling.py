@@ -2,8 +2,9 @@
 
 Fair at three levels. Models take turns by the processor time given to each; within a model, callers take turns by
 the tokens served to each; within a caller, small requests go before large ones: an entry's tag is the virtual time
-(tokens dispatched so far, over all) at its arrival plus `SIZE_WEIGHT` times its own tokens up to and with the next
-part. Virtual time goes on as others are served, so every tag is reached some day: that is the ageing.
+(tokens dispatched so far, over all) at its arrival plus `SIZE_WEIGHT` times its own tokens. Virtual time goes on as
+others are served, so every tag is reached some day: that is the ageing. Equals go one after the other in order of
+arrival: taking turns among them would end them all late.
 Turns follow start-time fair queuing (Goyal, Vin and Cheng, 1996): who was away can't save up service.
 """
 
@@ -40,16 +41,16 @@ class Entry:
     max_batch_tokens: int | None = None
     alone: bool = False  # never with others again: one of its batches failed
     arrival_tokens: int = field(default=0, init=False)
-    dispatched_tokens: int = field(default=0, init=False)
     waiting: list[int] = field(init=False)  # rows not dispatched; the next one is at the end
 
     def __post_init__(self) -> None:
         # Longest first, so that the short rows even out the lanes at the end; equal lengths become neighbours.
         self.waiting = sorted(range(len(self.costs)), key=lambda row: self.costs[row])
+        self._size_tokens = sum(self.costs)
 
     @property
     def tag(self) -> int:
-        return self.arrival_tokens + SIZE_WEIGHT * (self.dispatched_tokens + self.costs[self.waiting[-1]])
+        return self.arrival_tokens + SIZE_WEIGHT * self._size_tokens
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,6 @@ class Scheduler:
     def put_back(self, entry: Entry, rows: Sequence[int]) -> None:
         """Rows of a batch that failed wait again, from now on without company."""
         entry.alone = True
-        entry.dispatched_tokens -= sum(entry.costs[row] for row in rows)
         entry.waiting = sorted([*entry.waiting, *rows], key=lambda row: entry.costs[row])
         if entry not in self._waiting:
             self._enqueue(entry)
@@ -150,7 +150,7 @@ class Scheduler:
         parts = [(first, self._take(first, budget, at_least_one=True))]
         left = budget - sum(first.costs[row] for row in parts[0][1])
         if not first.alone:
-            for entry in sorted(of_group, key=lambda entry: entry.tag if entry.waiting else math.inf):
+            for entry in sorted(of_group, key=lambda entry: entry.tag):
                 if entry is first or entry.alone or entry.parameters != first.parameters or not entry.waiting:
                     continue
                 rows = self._take(entry, left, at_least_one=False)
@@ -178,7 +178,6 @@ class Scheduler:
         return rows
 
     def _account(self, entry: Entry, tokens: int) -> None:
-        entry.dispatched_tokens += tokens
         self._tokens += tokens
         self._groups.charge(entry.group, tokens * entry.weight)
         self._callers.charge((entry.group, entry.caller), tokens)

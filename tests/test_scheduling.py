@@ -80,6 +80,15 @@ def test_ageing_a_big_request_is_not_starved_by_small_ones_that_keep_coming() ->
     assert 1 <= overtakers <= 100 * 8 / 60 + 1
 
 
+def test_equals_go_one_after_the_other_in_order_of_arrival() -> None:
+    queue = scheduler(max_batch_tokens=100, lanes=1)
+    first, second = entry(*[100] * 5), entry(*[100] * 5)
+    queue.add(first)
+    queue.add(second)
+    order = [first_of(queue) for _ in range(10)]
+    assert order == [first] * 5 + [second] * 5
+
+
 def test_callers_take_turns_however_much_one_of_them_asks() -> None:
     queue = scheduler(max_batch_tokens=100, lanes=1)
     for _ in range(20):
