@@ -1,0 +1,1 @@
+"""A deployment as Elastic Beanstalk performs it, on this machine: see docs/deploy.md, "Rehearsing"."""
