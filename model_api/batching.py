@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # A forward is given this much longer than its callers' deadline: killing a lane costs its successors a restart.
 FORWARD_GRACE_S = 5.0
 LONG_BATCH_TOKENS = 5120  # of a long-running batch, input and new tokens: eight articles and their summaries
+COST_SMOOTHING = 0.1  # share of the newest batch in the running mean of a token's cost
 MAX_CRASHES = 2  # one retry elsewhere
 GOING_AWAY = "its processes are going away"
 
@@ -44,6 +45,9 @@ class LaneGroup(Hashable, Protocol):
 
     long_running: bool
     """Whether a batch takes seconds; such batches have a runner of their own and never hold the others'."""
+
+    seconds_per_token: float
+    """What a token of this version costs, as its batches show; the batcher keeps it up to date under its lock."""
 
     def is_open(self) -> bool:
         """False once the version goes away; from then on nothing is queued for it."""
@@ -107,7 +111,6 @@ class Batcher:
         caller: str,
         deadline: float,
         has_left: Callable[[], bool],
-        weight: float = 1.0,
     ) -> Outputs:
         """Queue the rows and wait for their outputs.
 
@@ -119,7 +122,7 @@ class Batcher:
             parameters=orjson.dumps(dict(parameters), option=orjson.OPT_SORT_KEYS),
             costs=costs,
             caller=caller,
-            weight=weight,
+            weight=lanes.seconds_per_token,
             arrays=arrays,
             forward_parameters=parameters,
             deadline=deadline,
@@ -249,6 +252,8 @@ class Batcher:
                 return
             results = iter(outputs)
             ended = time.monotonic()
+            group = cast(LaneGroup, parts[0][0].group)
+            group.seconds_per_token += COST_SMOOTHING * ((ended - started) / batch.tokens - group.seconds_per_token)
             for entry, rows in parts:
                 entry.results.update(zip(rows, results, strict=False))
                 if len(entry.results) == len(entry.arrays):

@@ -151,6 +151,7 @@ class ProcessGroup:
         long_running: bool = False,
     ) -> None:
         self.long_running = long_running
+        self.seconds_per_token = 1e-4  # until its first batches tell
         self._control = control
         self._on_event = on_event
         self._on_lane = on_lane

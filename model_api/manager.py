@@ -163,12 +163,9 @@ class Manager:
     def _load(self, model: LoadedModel, version: Version) -> None:
         """Begin an attempt; what comes of it arrives as events."""
         version.start_over()
-        lacking = self._lacking_memory(version.manifest)
-        if lacking and version.manifest.options.get("unload_first") and (model.serving or version.attempts < _WAITS):
-            self._make_room(model, version, lacking)
-            return
-        if lacking:
-            self._fail(version, lacking)
+        lacking_bytes = self._lacking_bytes(version.manifest)
+        if lacking_bytes > 0:
+            self._wait_for_memory(model, version, lacking_bytes)
             return
         spec = {
             "manifest": version.manifest.to_json(),
@@ -195,16 +192,22 @@ class Manager:
         )
         self._by_group[version.group] = version
 
-    def _make_room(self, model: LoadedModel, version: Version, lacking: str) -> None:
-        """The model's option allows a gap: unload what serves, then try again."""
-        version.attempts += 1
-        version.phase, version.reason = Phase.WAITING, lacking
-        version.retry_at = time.monotonic() + _FIRST_RETRY_S
-        if model.serving is not None:
-            serving, model.serving = model.versions.pop(model.serving.ref), None
-            self._log("version unloaded first", serving, reason=lacking)
+    def _wait_for_memory(self, model: LoadedModel, version: Version, lacking_bytes: int) -> None:
+        """Try again later; where the model's option allows a gap and that makes room, unload what serves first."""
+        peak_bytes = version.manifest.memory_bytes
+        free_bytes = max(0, peak_bytes - lacking_bytes)
+        reason = f"not enough memory: loading peaks at {peak_bytes / 1e6:.0f} MB, {free_bytes / 1e6:.0f} MB are free"
+        serving = model.serving
+        if version.manifest.options.get("unload_first") and serving and serving.memory_bytes >= lacking_bytes:
+            self._log("version unloaded first", serving, reason=reason)
+            del model.versions[serving.ref]
+            model.serving = None
             self._publish_routes()
             self._drain(serving)
+            version.made_room = True
+        self._fail(version, reason)
+        if version.made_room and version.attempts < _WAITS:  # what was unloaded is on its way out
+            version.phase, version.retry_at = Phase.WAITING, time.monotonic() + _FIRST_RETRY_S
 
     def _protected_digests(self) -> list[str]:
         """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
@@ -212,19 +215,16 @@ class Manager:
         digests |= {v.manifest.digest for v in self._leaving}
         return sorted(digests | {m.refs.previous.digest for m in self._models.values() if m.refs.previous})
 
-    def _lacking_memory(self, manifest: Manifest) -> str:
-        """Why there is no room for the peak of loading `manifest` beside what is being loaded; "" if there is."""
-        available = memory.available_bytes()
-        loading = [
-            v for m in self._models.values() for v in m.versions.values() if v.phase == Phase.LOADING and v.group
-        ]
-        promised = sum(v.manifest.memory_bytes for v in loading)
-        if available is None or manifest.memory_bytes + promised <= available:
-            return ""
-        return (
-            f"not enough memory: loading peaks at {manifest.memory_bytes / 1e6:.0f} MB,"
-            f" {max(0, available - promised) / 1e6:.0f} MB are free"
-        )
+    def _lacking_bytes(self, manifest: Manifest) -> int:
+        """How much memory the peak of loading `manifest` needs beyond what is free and not promised to other loads."""
+        versions = [v for m in self._models.values() for v in m.versions.values()]
+        loading = [v for v in versions if v.phase == Phase.LOADING and v.group is not None]
+        needed_bytes = manifest.memory_bytes + sum(v.manifest.memory_bytes for v in loading)
+        free = [free_bytes for free_bytes in (memory.available_bytes(),) if free_bytes is not None]
+        if self._settings.memory_budget_bytes is not None:
+            loaded_bytes = sum(v.memory_bytes for v in [*versions, *self._leaving])
+            free.append(self._settings.memory_budget_bytes - loaded_bytes)
+        return needed_bytes - min(free) if free else 0
 
     def _receive(self, group: ProcessGroup, event: Mapping[str, Any], manifest: Manifest) -> None:
         """On the group's reader thread: do what takes a while here, and pass the event on."""

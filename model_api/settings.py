@@ -112,6 +112,13 @@ class Settings:
         " `previous`. Unset: what the disk has, less 256 MiB.",
         shown="unset",
     )
+    memory_budget_bytes: int | None = _setting(
+        "MODEL_API_MEMORY_BUDGET_BYTES",
+        None,
+        _number(int, 1, 2**50),
+        "Most memory of all loaded versions together. Unset: what the machine or the container has.",
+        shown="unset",
+    )
     models: tuple[str, ...] | None = _setting(
         "MODEL_API_MODELS",
         None,

@@ -29,6 +29,7 @@ class Version:
     memory_bytes: int = 0
     reason: str = ""
     attempts: int = 0
+    made_room: bool = False  # what served before was unloaded for it
     retry_at: float = 0.0  # time.monotonic seconds; of a failed one
     ready_at: float = 0.0
     drain_until: float = 0.0

@@ -31,6 +31,7 @@ class Group:
 
     def __init__(self, behaviour: Behaviour, n_lanes: int = 1, *, long_running: bool = False) -> None:
         self.behaviour = behaviour
+        self.seconds_per_token = 1.0
         self.long_running = long_running
         self.open = True
         self.idle: list[Any] = [self] * n_lanes
@@ -262,3 +263,10 @@ def test_many_callers_each_get_their_own_answer(callers: ThreadPoolExecutor) -> 
 
     assert all(callers.map(ask, range(500)))
     batcher.stop()
+
+
+def test_what_a_token_costs_is_learnt_from_batches(batcher: Batcher) -> None:
+    group = Group(double)
+    for _ in range(50):
+        run(batcher, group, row(1), cost=10)
+    assert 0 < group.seconds_per_token < 0.1  # it began at a second, and no batch took that long
