@@ -6,18 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model_api.publishing import draft, publish
-from model_api.repository import Layout
-from model_api.store_changes import init
+from tests.rigs.author import Author
 from tests.rigs.models import TINY, BertSize, tiny_model
 from tests.rigs.server import Server, server
-
-
-def publish_folder(root: Path, folder: Path, name: str, version: str | None = None) -> str:
-    """Publish as an author does; the digest."""
-    init(root)
-    made = draft(folder, name, lambda done, total: None)
-    return publish(Layout(root), made, lambda done, total: None, version=version).ref.digest
 
 
 def minilm_folder() -> Path:
@@ -33,7 +24,7 @@ def minilm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An EFS root where the real minilm is published. Read-only by convention."""
     root = tmp_path_factory.mktemp("minilm") / "efs"
     root.mkdir()
-    publish_folder(root, minilm_folder(), "minilm", "1")
+    Author(root).publish(minilm_folder(), "minilm", "1")
     return root
 
 
@@ -43,10 +34,11 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     root = folder / "efs"
     root.mkdir()
-    publish_folder(root, tiny_model(folder / "tiny", seed=1), "tiny")
+    author = Author(root)
+    author.publish(tiny_model(folder / "tiny", seed=1), "tiny")
     # The tokenizer's last four words have no row in this embedding table.
     size = BertSize(TINY.hidden, TINY.layers, TINY.heads, TINY.ffn, vocabulary=108)
-    publish_folder(root, tiny_model(folder / "fragile", seed=2, size=size), "fragile")
+    author.publish(tiny_model(folder / "fragile", seed=2, size=size), "fragile")
     return root
 
 
@@ -56,3 +48,12 @@ def minilm_api(tmp_path_factory: pytest.TempPathFactory, minilm_store: Path) -> 
     with server(tmp_path_factory.mktemp("api"), MODEL_API_EFS_ROOT=minilm_store) as api:
         api.wait_until_ready()
         yield api
+
+
+@pytest.fixture
+def tiny_author(tmp_path: Path) -> Author:
+    """An author of this test's own store, who has published version 1 of a small model, `tiny`."""
+    (tmp_path / "efs").mkdir()
+    author = Author(tmp_path / "efs")
+    author.publish(tiny_model(tmp_path / "one", seed=1), "tiny")
+    return author

@@ -14,16 +14,8 @@ KEYS = [f"customer-{n}" for n in range(60)]
 
 
 @pytest.fixture
-def author(tmp_path: Path) -> Author:
-    (tmp_path / "efs").mkdir()
-    author = Author(tmp_path / "efs")
-    author.publish(tiny_model(tmp_path / "one", seed=1), "tiny")
-    return author
-
-
-@pytest.fixture
-def instances(tmp_path: Path, author: Author) -> Iterator[tuple[Server, Server]]:
-    settings = {"MODEL_API_EFS_ROOT": author.layout.root, "MODEL_API_LANES": 1}
+def instances(tmp_path: Path, tiny_author: Author) -> Iterator[tuple[Server, Server]]:
+    settings = {"MODEL_API_EFS_ROOT": tiny_author.layout.root, "MODEL_API_LANES": 1}
     with server(tmp_path / "a", **settings) as first, server(tmp_path / "b", **settings) as second:
         first.wait_until_ready()
         second.wait_until_ready()
@@ -35,8 +27,10 @@ def versions(api: Server, model: str = "tiny") -> list[str]:
     return [api.post("/predict", body, **{"X-Canary-Key": key}).headers["x-model-version"] for key in KEYS]
 
 
-def test_a_canary_from_publish_to_promotion(tmp_path: Path, author: Author, instances: tuple[Server, Server]) -> None:
-    root = f"--root={author.layout.root}"
+def test_a_canary_from_publish_to_promotion(
+    tmp_path: Path, tiny_author: Author, instances: tuple[Server, Server]
+) -> None:
+    root = f"--root={tiny_author.layout.root}"
     tiny_model(tmp_path / "two", seed=2)
     model_api("publish", tmp_path / "two", "--model", "tiny", "--canary", "30", "--wait", root)
 
@@ -66,14 +60,14 @@ def test_a_canary_from_publish_to_promotion(tmp_path: Path, author: Author, inst
 
 
 def test_waiting_ends_with_a_refusal_that_names_the_instances_reason(
-    tmp_path: Path, author: Author, instances: tuple[Server, Server]
+    tmp_path: Path, tiny_author: Author, instances: tuple[Server, Server]
 ) -> None:
     probes = tmp_path / "probes.json"
     probes.write_text('[{"inputs": ["the cat"], "outputs": [[1, 2, 3]]}]')
     tiny_model(tmp_path / "two", seed=2)
     arguments = ["publish", tmp_path / "two", "--model", "tiny", "--probe", probes, "--wait"]
     with pytest.raises(AssertionError, match=r"exited 4\n(.|\n)*probe 0, input 0"):
-        model_api(*map(str, arguments), f"--root={author.layout.root}")
+        model_api(*map(str, arguments), f"--root={tiny_author.layout.root}")
     for api in instances:
         assert set(versions(api)) == {"1"}
         shown = api.wait_for_model("tiny", state="degraded", version="1")

@@ -17,16 +17,8 @@ BUDGET_BYTES = 10**9
 
 
 @pytest.fixture
-def author(tmp_path: Path) -> Author:
-    (tmp_path / "efs").mkdir()
-    author = Author(tmp_path / "efs")
-    author.publish(tiny_model(tmp_path / "one", seed=1), "tiny")
-    return author
-
-
-@pytest.fixture
-def api(tmp_path: Path, author: Author) -> Iterator[Server]:
-    settings = {"MODEL_API_EFS_ROOT": author.layout.root, "MODEL_API_LANES": 1}
+def api(tmp_path: Path, tiny_author: Author) -> Iterator[Server]:
+    settings = {"MODEL_API_EFS_ROOT": tiny_author.layout.root, "MODEL_API_LANES": 1}
     with server(tmp_path / "api", **settings, MODEL_API_MEMORY_BUDGET_BYTES=BUDGET_BYTES) as api:
         api.wait_until_ready()
         yield api
@@ -45,9 +37,9 @@ def answering_version(api: Server) -> str:
 
 @pytest.mark.parametrize("options", [{}, {"unload_first": True}], ids=["beside", "unload first would not help"])
 def test_what_never_fits_is_told_with_figures_and_the_old_version_serves(
-    tmp_path: Path, author: Author, api: Server, options: dict[str, Any]
+    tmp_path: Path, tiny_author: Author, api: Server, options: dict[str, Any]
 ) -> None:
-    publish_with_peak(author, tmp_path / "two", 10**15, options)
+    publish_with_peak(tiny_author, tmp_path / "two", 10**15, options)
     shown = api.wait_for_model("tiny", state="degraded", version="1")
     reasons = [entry["reason"] for entry in shown["refused"] if entry["version"] == "2"]
     assert "loading peaks at 1000000000 MB" in reasons[0]
@@ -56,11 +48,11 @@ def test_what_never_fits_is_told_with_figures_and_the_old_version_serves(
 
 
 def test_what_fits_only_without_the_old_version_is_loaded_after_it_if_the_model_says_so(
-    tmp_path: Path, author: Author, api: Server
+    tmp_path: Path, tiny_author: Author, api: Server
 ) -> None:
     served_bytes = api.wait_for_model("tiny", state="serving")["memory_bytes"]
     # More than is free by half of what the old version gives back.
-    publish_with_peak(author, tmp_path / "two", BUDGET_BYTES - served_bytes // 2, {"unload_first": True})
+    publish_with_peak(tiny_author, tmp_path / "two", BUDGET_BYTES - served_bytes // 2, {"unload_first": True})
     api.wait_for_model("tiny", state="serving", version="2")
     assert answering_version(api) == "2"
     assert [r["version"] for r in api.log_records() if r["message"] == "version unloaded first"] == ["1"]
