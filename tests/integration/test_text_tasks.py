@@ -47,7 +47,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     put(root, folder / "encoder", "extract", "extractive-summarization")
     put(root, folder / "encoder", "vectors", "embedding")
     settings = {"MODEL_API_EFS_ROOT": root, "MODEL_API_OPERATOR_KEY": KEY, "MODEL_API_PRECISION": "float32"}
-    with server(tmp_path_factory.mktemp("server"), **settings) as running:
+    with server(tmp_path_factory.mktemp("server"), **settings, MODEL_API_CACHE="memory") as running:
         running.wait_until_ready()
         yield running
 
