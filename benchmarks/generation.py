@@ -23,19 +23,22 @@ BATCHES, BEAMS = (1, 8), (1, 4)
 
 def model_folder() -> Path:
     """A Hugging Face folder of T5-small's size, made once."""
-    folder = BUILD / "t5-small-random"
+    folder = BUILD / "t5-small-words"
     if not (folder / "tokenizer.json").exists():
         import torch
         import transformers
         from tokenizers import Tokenizer
         from tokenizers.models import WordLevel
+        from tokenizers.pre_tokenizers import WhitespaceSplit
 
         torch.manual_seed(0)
         config = transformers.T5Config(vocab_size=32128, decoder_start_token_id=0)
         transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
         words = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(32125))])}
+        by_word = Tokenizer(WordLevel(words, unk_token="<unk>"))
+        by_word.pre_tokenizer = WhitespaceSplit()
         tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer(WordLevel(words, unk_token="<unk>")),
+            tokenizer_object=by_word,
             pad_token="<pad>",
             eos_token="</s>",
             unk_token="<unk>",

@@ -15,6 +15,7 @@ from benchmarks.bodies import EMBEDDINGS, KINDS, MIXED, SHORT, SIM, token_count
 from benchmarks.contenders import CONTENDERS, OURS
 from benchmarks.environments import ROOT
 from benchmarks.inprocess import micro_batches
+from benchmarks.interleaved import share, together
 from benchmarks.options import Options
 from benchmarks.results import Results, Sample, show
 from benchmarks.scenarios import SCENARIOS
@@ -65,6 +66,14 @@ def sample_results() -> Results:
             samples.append(Sample(round_number, name, "memory", "peak", peak))
     samples.append(Sample(0, "in-process", "bound", "bfloat16/2", {"gflop_per_s": 456.0}))
     samples.append(Sample(0, "in-process", "forward", "short/auto", {"p50_ms": 7.5}))
+    samples.append(Sample(0, "ours", "cached", "empty", {"req_per_s": 2000.0}))
+    samples.append(Sample(0, "ours", "cached", "cached", {"req_per_s": 1000.0, "share": 0.51}))
+    for case, rate in (("embedding", 800.0), ("classification", 784.0)):
+        values = {"texts_per_s": rate, "share": rate / 800}
+        samples.append(Sample(0, "in-process", "classification", case, values))
+    for case, p99_ms in (("alone", 10.0), ("beside", 25.0), ("generation", 900.0)):
+        values = {"p50_ms": p99_ms / 2, "p99_ms": p99_ms}
+        samples.append(Sample(0, "in-process", "beside_generation", f"{case}/1", values))
     options = asdict(Options(connections=(1, 32)))
     settings = {"ours": OURS, "litserve": dict(CONTENDERS["litserve"].settings)}
     return Results(MACHINE, options, settings, samples)
@@ -98,6 +107,15 @@ def test_wrk_output_is_read_with_its_errors() -> None:
 def test_output_without_figures_is_a_failure() -> None:
     with pytest.raises(wrk.LoadFailed, match="unable to connect"):
         wrk.parse("unable to connect to 127.0.0.1:1 Connection refused\n")
+
+
+def test_loads_in_turns_are_compared_turn_by_turn() -> None:
+    def loads(*rates: int) -> list[wrk.Load]:
+        return [wrk.Load(rate * 2, 2.0, 1.0, 1.0, 1.0, 1.0, errors=1) for rate in rates]
+
+    ours, theirs = loads(50, 100, 500), loads(100, 160, 1000)  # the machine drifts; the share hardly does
+    assert share(ours, theirs) == 0.5
+    assert together(ours) == {"req_per_s": 1300 / 6, "requests": 1300, "errors": 3}
 
 
 def test_embeddings_become_the_same_scores() -> None:
@@ -155,6 +173,10 @@ def test_targets_are_judged_from_medians() -> None:
     assert "4.00 s | **missed**" in rows["process start to ready: at most 3.5 s"]
     assert "2.50 ms | **missed**" in rows["p50 at one connection, short bodies: at most 2 ms over the bare forward"]
     assert "not measured" in rows["p99 of short callers beside heavy ones: at most 3 times alone"]
+    assert "51.0 % | **missed**" in rows["a cached /predict: at least 70 % of an empty Flask app's rate"]
+    encoders = "classification: at least 95 % of embedding's texts per second, encoders of one size"
+    assert "98.0 % | met" in rows[encoders]
+    assert "2.50 x | met" in rows["p99 of a /sim caller beside long summaries: at most 3 times alone"]
     assert "0.556 x | met" in rows["peak memory below every peer's: less than 1 times the smallest"]
 
 
@@ -171,6 +193,9 @@ def test_the_page_is_made_of_the_figures() -> None:
     assert "- date: 2024-06-07" in page
     assert "| 16 | 50.0 | 90.0 | 2.0 | 20.8 |" in page
     assert "| 1 | - | - | - | did not start |" in page
+    assert "| 1 caller | 5.00 | 12.5 | 2.50 | 10.0 | 25.0 | 2.50 | 450 |" in page
+    assert "| one text of minilm | 1,000 | 2,000 | 51 % |" in page
+    assert "8 connections | 800 | 784 | 98 % |" in page
     assert "$" not in page
 
 

@@ -18,8 +18,11 @@ from benchmarks.options import Options
 from benchmarks.results import Outcome, Results
 from benchmarks.scenarios import (
     agreement,
+    beside_generation,
     bound,
+    cached,
     ceiling,
+    classification,
     cold_load,
     crowd,
     forward,
@@ -30,7 +33,21 @@ from benchmarks.scenarios import (
 )
 from benchmarks.servers import Server
 
-_MODULES = (startup, agreement, load, crowd, memory, bound, ceiling, forward, cold_load, summaries)
+_MODULES = (
+    startup,
+    agreement,
+    load,
+    crowd,
+    memory,
+    cached,
+    bound,
+    ceiling,
+    forward,
+    cold_load,
+    summaries,
+    classification,
+    beside_generation,
+)
 
 
 @dataclass(frozen=True)

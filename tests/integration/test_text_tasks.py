@@ -1,6 +1,5 @@
 """Classification, summarization, scoring and the cache on the running server."""
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,12 +57,6 @@ def ask(api: Server, model: str, inputs: Any, **more: Any) -> Any:
     return response.json()["predictions"]
 
 
-def cache_event(api: Server, event: str) -> float:
-    line = f'model_api_cache_events_total{{event="{event}"}} '
-    found = [row for row in api.get("/metrics").body.decode().splitlines() if row.startswith(line)]
-    return float(found[0].split()[-1]) if found else 0.0
-
-
 def test_all_tasks_answer(api: Server) -> None:
     (kind,) = ask(api, "kinds", "a good film", parameters={"all_labels": True})
     assert sum(row["score"] for row in kind["labels"]) == pytest.approx(1, abs=1e-5)
@@ -92,28 +85,6 @@ def test_a_cached_answer_says_so_and_is_the_same_to_the_byte(api: Server) -> Non
     assert "age" not in fresh.headers
     assert first.body == second.body == fresh.body
     assert second.headers["x-model-digest"] == first.headers["x-model-digest"]
-
-
-def test_identical_requests_at_once_are_computed_once(api: Server) -> None:
-    before, batches = cache_event(api, "miss"), api.get("/metrics").body.decode()
-    body = {"model": "vectors", "inputs": ["computed only once"]}
-    start = threading.Barrier(32)
-
-    def call(_: int) -> bytes:
-        start.wait(30)
-        return api.post("/predict", body).body
-
-    with ThreadPoolExecutor(32) as threads:
-        answers = set(threads.map(call, range(32)))
-    assert len(answers) == 1
-    assert cache_event(api, "miss") == before + 1
-    assert batches_of(api.get("/metrics").body.decode()) == batches_of(batches) + 1
-
-
-def batches_of(metrics: str) -> float:
-    return next(
-        float(row.split()[-1]) for row in metrics.splitlines() if row.startswith("model_api_lane_batches_total ")
-    )
 
 
 def test_samples_are_not_cached(api: Server) -> None:
