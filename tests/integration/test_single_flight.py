@@ -27,6 +27,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[
         "MODEL_API_EFS_ROOT": tiny_store,
         "MODEL_API_MODELS": "tiny",
         "MODEL_API_LANES": 1,
+        "MODEL_API_CACHE": "memory",
         # A thread per caller, so that all are in the application at once. Who joins takes no place in the queue itself.
         "MODEL_API_MAX_QUEUE_ENTRIES": CALLERS,
     }
