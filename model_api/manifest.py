@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -68,7 +69,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
 
-    @property
+    @cached_property  # every answer names it
     def digest(self) -> str:
         """sha256 over the files, the task and every option that changes an answer; the version's name is not in it."""
         content = {
