@@ -28,7 +28,7 @@ from tests.rigs.ssh_server import SshServer, ssh_server
 from tests.stores import new_store, quiet, tree
 
 pytestmark = pytest.mark.integration
-ROWS = 24_000  # 3 MB of weights: copied in some tens of milliseconds at the rates below
+ROWS = 24_000  # 3 MB of weights: copied in two thirds of a second at the rates below
 SETTLE_S = 60.0
 
 
@@ -85,12 +85,12 @@ def digest_of(folder: Path, name: str) -> str:
 
 
 def copies(server: SshServer, source: Path, target: Path) -> dict[str, Sequence[str]]:
-    """Ways to copy a folder over the network, all at a few MB/s."""
-    rsync = ["rsync", "-r", "--bwlimit=20000", "-e", server.rsync_shell]
+    """Ways to copy a folder over the network, all at 5 MB/s."""
+    rsync = ["rsync", "-r", "--bwlimit=5000", "-e", server.rsync_shell]
     there = f"{server.host}:{target}"
     files = [str(path) for path in sorted(source.iterdir())]
     return {
-        "scp": ["scp", "-q", "-r", "-l", "160000", *server.options, *files, f"{there}/"],
+        "scp": ["scp", "-q", "-r", "-l", "40000", *server.options, *files, f"{there}/"],
         "rsync": [*rsync, f"{source}/", f"{there}/"],
         "rsync --partial -t": [*rsync, "-t", "--partial", f"{source}/", f"{there}/"],
         "rsync --inplace": [*rsync, "--inplace", f"{source}/", f"{there}/"],
@@ -108,6 +108,11 @@ def broken_off(command: Sequence[str], after_s: float) -> bool:
         process.wait()
         return True
     return False
+
+
+def patience_s(rng: random.Random) -> float:
+    """When to kill a copy: three times in four in the middle of it, else long after its end."""
+    return rng.uniform(0.02, 0.45) if rng.random() < 0.75 else 20.0
 
 
 def quiet_since(folder: Path) -> None:
@@ -147,7 +152,7 @@ def test_first_copies_broken_off_at_random(
         layout.model(name).mkdir()
         method = rng.choice(["scp", "rsync", "rsync --partial -t", "rsync --inplace"])
         source = sources[method != "scp"]
-        broken += broken_off(copies(server, source, layout.model(name))[method], rng.uniform(0.02, 0.4))
+        broken += broken_off(copies(server, source, layout.model(name))[method], patience_s(rng))
         quiet_since(layout.model(name))
         published = observer.look(name)
         digest = observer.served_digest(published)
@@ -156,7 +161,7 @@ def test_first_copies_broken_off_at_random(
         else:
             taken += 1
             assert digest == digest_of(source, name), method
-    assert broken > 20
+    assert broken > 45  # of 80
     assert taken > 0
 
 
@@ -212,7 +217,7 @@ def test_changes_broken_off_or_damaged_at_random(
         if rng.random() < 0.75:
             method = rng.choice(methods)
             command = copies(server, rng.choice(sources), folder)[method]
-            broken += broken_off(command, rng.uniform(0.02, 0.4))
+            broken += broken_off(command, patience_s(rng))
             quiet_since(folder)
         else:
             damage = rng.choice(DAMAGES)
@@ -228,7 +233,7 @@ def test_changes_broken_off_or_damaged_at_random(
             assert "--seal mini" in reason or "the earlier content keeps serving" in reason, (round_number, method)
         if round_number % 20 == 19:
             serving = copied_whole_and_sealed(layout, observer, rng.choice(sources), whole)
-    assert broken > 30  # of about 120; the others were whole before the kill came
+    assert broken > 70  # of about 120, beside about 40 damages
 
 
 def same_content(folder: Path, source: Path, *seals: str) -> bool:
@@ -271,11 +276,11 @@ def test_sealed_copies_broken_off_at_random(
     broken = 0
     for round_number in range(40):
         source, method = rng.choice(sources), rng.choice(methods)
-        broken += broken_off(copies(server, source, folder)[method], rng.uniform(0.02, 0.6))
+        broken += broken_off(copies(server, source, folder)[method], patience_s(rng))
         quiet_since(folder)
         digest = observer.served_digest(observer.look("mini"))
         arrived = [known for known, source in whole.items() if same_content(folder, source, "SHA256SUMS")]
         assert digest == (arrived[0] if arrived else served[-1]), (round_number, method)
         served.append(digest)
-    assert broken > 3  # of 40; the others were whole before the kill came
+    assert broken > 20  # of 40
     assert len({digest for digest in served if digest}) == 2
