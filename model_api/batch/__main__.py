@@ -15,8 +15,10 @@ from typing import Any
 from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker
 from model_api.batch.run import Job, pause, run
 from model_api.batch.tables import BadTable
+from model_api.calls import ModelService
 
 START_TIMEOUT_S = 600.0
+LOOK_S = 5.0  # long enough for a look at the store, even a slow one
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,13 +82,26 @@ def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
     settings = replace(Settings.from_env(), models=(model.partition("@")[0],), cache="off")
     service = create_app(settings).extensions["model_api"]
     print(f"predict: loading {model} from {settings.efs_root}", file=sys.stderr)
-    give_up = time.monotonic() + START_TIMEOUT_S
-    while not service.readiness().ready:
-        if time.monotonic() > give_up:
-            service.stop()
-            raise Hopeless(f"{model} isn't ready after {START_TIMEOUT_S:.0f} s: {service.readiness().models}")
-        time.sleep(0.1)
+    try:
+        _wait_until_ready(service, model)
+    except Hopeless:
+        service.stop()
+        raise
     return ServiceAsker(service, model, parameters)
+
+
+def _wait_until_ready(service: ModelService, model: str) -> None:
+    """Raises Hopeless: at once where waiting can't help, since the store is no store or the model isn't in it."""
+    began = time.monotonic()
+    while not (state := service.readiness()).ready:
+        waited_s, mount = time.monotonic() - began, service.mount()
+        if waited_s > LOOK_S and not mount.mounted:
+            raise Hopeless(f"the store can't be read: {mount.detail}")
+        if waited_s > LOOK_S and set(state.models.values()) == {"not published"}:
+            raise Hopeless(f"{model} is not published there; scripts/models lists what is")
+        if waited_s > START_TIMEOUT_S:
+            raise Hopeless(f"{model} isn't ready after {START_TIMEOUT_S:.0f} s: {dict(state.models)}")
+        time.sleep(0.1)
 
 
 class _Bar:

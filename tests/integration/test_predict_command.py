@@ -100,6 +100,23 @@ def test_the_same_csv_with_the_model_in_its_own_process(
     wait_until(lambda: not processes_of(instance), what="an end of its model processes")
 
 
+@pytest.mark.parametrize(
+    "store, model, told", [(True, "absent", "absent is not published"), (False, "tiny", "the store can't be read")]
+)
+def test_what_cannot_be_had_is_told_at_once(
+    tiny_store: Path, tmp_path: Path, store: bool, model: str, told: str
+) -> None:
+    done = predict(
+        write_csv(tmp_path / "in.csv"),
+        *("--model", model, "--column", "text"),
+        MODEL_API_EFS_ROOT=tiny_store if store else tmp_path,
+        MODEL_API_LOCAL_STORE=tmp_path / "store",
+    )
+    assert done.returncode == 3
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def processes_of(instance: str) -> list[int]:
     mark, found = f"MODEL_API_INSTANCE={instance}".encode(), []
     for entry in Path("/proc").iterdir():
