@@ -21,7 +21,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3}
 
 INFINITY = {
     "engine": "torch",
-    "dtype": "bfloat16",
+    "dtype": "float32",
     "max_batch": 32,
     "workers": 1,
     "threads": 2,
@@ -31,9 +31,9 @@ INFINITY = {
     "native": False,
 }
 LITSERVE = {
-    "dtype": "bfloat16",
-    "max_batch": 8,
-    "batch_timeout_s": 0.005,
+    "dtype": "float32",
+    "max_batch": 16,
+    "batch_timeout_s": 0.0,
     "workers": 2,
     "threads": 1,
     "encode_batch": 64,
