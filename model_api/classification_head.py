@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 
 from model_api.architectures import supports
-from model_api.encoder import DTYPES, Encoder, TokenIds, choose_precision
+from model_api.encoder import Encoder, TokenIds, choose_precision
 from model_api.errors import Refused
 from model_api.linear import Linear
+from model_api.reference_encoder import load_pretrained
 from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
 Scores = npt.NDArray[np.float32]  # [texts, labels]
@@ -94,20 +95,7 @@ class _TransformersClassifier:
     """Any other architecture, a text at a time and unpadded. transformers is imported on load, which takes seconds."""
 
     def __init__(self, folder: Path, precision: str, n_labels: int, activation: str) -> None:
-        WeightReader(folder)  # refuses a folder without whole safetensors, in our words
-        from transformers import AutoModelForSequenceClassification
-
-        try:
-            model, notes = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                dtype=DTYPES[precision],
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except (ValueError, OSError, RuntimeError, KeyError) as error:
-            raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+        model, notes = load_pretrained("AutoModelForSequenceClassification", folder, precision)
         if notes["missing_keys"]:
             raise Refused("model.safetensors", f"tensor {min(notes['missing_keys'])!r} is missing")
         if model.config.num_labels != n_labels:

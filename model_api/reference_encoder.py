@@ -19,6 +19,25 @@ from model_api.pooling import pool
 from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
 
+def load_pretrained(auto_class: str, folder: Path, precision: str) -> tuple[Any, Any]:
+    """transformers' model of that class and its loading notes. Raises Refused. Runs no code from the folder."""
+    WeightReader(folder)  # refuses a folder without whole safetensors, in our words
+    import transformers
+
+    try:
+        model, notes = getattr(transformers, auto_class).from_pretrained(
+            folder,
+            dtype=DTYPES[precision],
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+    return model, notes
+
+
 class ReferenceEncoder:
     """One text at a time and unpadded, so that here too an answer doesn't depend on the batch."""
 
@@ -33,20 +52,7 @@ class ReferenceEncoder:
     def load(cls, folder: Path, precision: str) -> ReferenceEncoder:
         """Raises Refused where transformers can't make an encoder of the folder. Runs no code from it."""
         read_config(folder)
-        WeightReader(folder)  # refuses a folder without whole safetensors, in our words
-        from transformers import AutoModel
-
-        try:
-            model, notes = AutoModel.from_pretrained(
-                folder,
-                dtype=DTYPES[precision],
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except (ValueError, OSError, RuntimeError, KeyError) as error:
-            raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+        model, notes = load_pretrained("AutoModel", folder, precision)
         # A pooler that the file lacks is made up at random; it isn't used here. Anything else missing is.
         missing = sorted(name for name in notes["missing_keys"] if "pooler" not in name)
         if missing:
