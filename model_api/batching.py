@@ -5,18 +5,18 @@ No timer: what queued while the lanes were busy is the next batch. Every accepte
 outputs, an error, or DeadlineExceeded / CallerLeft when nobody needs them any more.
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
-from model_api.scheduling import Batch, Entry, Scheduler
+from model_api.scheduling import Entry, Scheduler
 from model_api.tasks import Array
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ FORWARD_GRACE_S = 5.0
 LONG_BATCH_TOKENS = 5120  # of a long-running batch, input and new tokens: eight articles and their summaries
 COST_SMOOTHING = 0.1  # share of the newest batch in the running mean of a token's cost
 MAX_CRASHES = 2  # one retry elsewhere
+PATIENCE_S = 0.05  # asking whether a caller left costs a system call: not worth it for who waited less
 GOING_AWAY = "its processes are going away"
 
 
@@ -34,10 +35,14 @@ class LaneGone(Exception):
 
 
 class Lane(Protocol):
-    """One model process."""
+    """One model process, that runs one batch at a time."""
 
-    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> Sequence[Array]:
-        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died."""
+    def start(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> None:
+        """Hand it a batch, without waiting for the outputs. Raises LaneGone if the process died."""
+
+    def outputs(self) -> Sequence[Array]:
+        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died or
+        took longer than its `timeout_s`."""
 
 
 class LaneGroup(Hashable, Protocol):
@@ -53,7 +58,7 @@ class LaneGroup(Hashable, Protocol):
         """False once the version goes away; from then on nothing is queued for it."""
 
     def take_lane(self) -> Lane | None: ...
-    def has_lane(self) -> bool: ...
+    def idle_lanes(self) -> int: ...
     def put_lane(self, lane: Lane) -> None: ...
 
 
@@ -67,6 +72,13 @@ class Outputs:
     batch_size: int
 
 
+def _locked() -> threading.Lock:
+    """A tenth of an Event's or a Future's cost, where one thread tells another one thing."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(eq=False, kw_only=True)
 class _Request(Entry):
     """An entry with its payload and its outcome."""
@@ -75,12 +87,40 @@ class _Request(Entry):
     forward_parameters: Mapping[str, Any]
     deadline: float  # time.monotonic seconds
     has_left: Callable[[], bool]
-    outcome: Future[Outputs] = field(default_factory=Future)
+    outcome: Outputs | ModelApiError | None = None
+    ended: threading.Lock = field(default_factory=_locked)  # let go once, for the caller who waits for it
     results: dict[int, Array] = field(default_factory=dict)
     crashes: int = 0
     queued_at: float = field(default_factory=time.monotonic)
     started_at: float = 0.0
     batch_size: int = 0
+
+
+@dataclass
+class _Work:
+    """A batch with the lane that runs it: for every request the rows that are in it."""
+
+    parts: Sequence[tuple[_Request, Sequence[int]]]
+    group: LaneGroup
+    lane: Lane
+    started_at: float
+    failure: Exception | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return sum(len(rows) for _, rows in self.parts)
+
+
+@contextlib.contextmanager
+def _failures_of(work: _Work) -> Iterator[None]:
+    """Note what goes wrong with a batch; its requests must hear of it, and the runner's thread must live."""
+    try:
+        yield
+    except (ForwardFailed, LaneGone) as error:
+        work.failure = error
+    except Exception:  # our own mistake
+        log.exception("a batch failed outside of the model")
+        work.failure = ForwardFailed("the batch failed")
 
 
 class Batcher:
@@ -136,12 +176,13 @@ class Batcher:
                 raise ModelNotReady("this version", GOING_AWAY)
             self._scheduler.add(request)
             self._condition(lanes).notify()
-        try:
-            return request.outcome.result(timeout=max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            with self._changed:
+        if not request.ended.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            with self._changed:  # the outcome may have come just before
                 self._finish(request, DeadlineExceeded("no answer within the request's time limit"))
-            return request.outcome.result()  # the outcome may have come just before
+        assert request.outcome is not None
+        if isinstance(request.outcome, Outputs):
+            return request.outcome
+        raise request.outcome
 
     def lanes_changed(self) -> None:
         """A lane became free without a runner's doing: it was started anew."""
@@ -163,22 +204,29 @@ class Batcher:
         """Fail what waits, let what runs end, and join the runners."""
         with self._changed:
             self._stopping = True
-            for entry in self._scheduler.waiting():
-                self._finish(entry, ModelNotReady("this version", GOING_AWAY))
+            self._fail_waiting()
             self._notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _finish(self, entry: Entry, outcome: Outputs | ModelApiError) -> None:
-        """Under the lock: the one place where an entry gets its outcome; a second one is ignored."""
+    def _settle(self, entry: Entry, outcome: Outputs | ModelApiError) -> bool:
+        """Under the lock: the one place where an entry gets its outcome; whether it was the first."""
         assert isinstance(entry, _Request)
-        if entry.outcome.done():
-            return
+        if entry.outcome is not None:
+            return False
         self._scheduler.remove(entry)
-        if isinstance(outcome, Outputs):
-            entry.outcome.set_result(outcome)
-        else:
-            entry.outcome.set_exception(outcome)
+        entry.outcome = outcome
+        return True
+
+    def _finish(self, entry: Entry, outcome: Outputs | ModelApiError) -> None:
+        """Under the lock: settle, and wake the caller."""
+        assert isinstance(entry, _Request)
+        if self._settle(entry, outcome):
+            entry.ended.release()
+
+    def _fail_waiting(self) -> None:
+        for entry in self._scheduler.waiting():
+            self._finish(entry, ModelNotReady("this version", GOING_AWAY))
 
     def _condition(self, group: LaneGroup) -> threading.Condition:
         return self._long_changed if group.long_running else self._changed
@@ -190,80 +238,95 @@ class Batcher:
     def _run(self, takes_long: bool) -> None:
         """A runner thread: lives as long as the batcher, whatever a batch does."""
         changed = self._long_changed if takes_long else self._changed
+        settled: Sequence[_Request] = ()  # by the batch before: a lane gets its next batch before their callers wake
         while True:
             with changed:
-                while not self._stopping and (work := self._next(takes_long)) is None:
+                work = self._next(takes_long)
+                while work is None and not settled and not self._stopping:
                     changed.wait()
-                if self._stopping:
-                    return
-            assert work is not None
-            batch, group, lane = work
-            try:
-                self._forward(batch, lane)
-            except Exception:  # our own mistake: its callers must hear of it, and the thread must live
-                log.exception("a batch failed outside of the model")
-                with self._changed:
-                    for entry, _ in batch.parts:
-                        self._finish(entry, ForwardFailed("the batch failed"))
-            with self._changed:
-                group.put_lane(lane)
-                self._condition(group).notify()
+                    work = self._next(takes_long)
+            if work is not None:
+                self._start(work)
+            for entry in settled:
+                entry.ended.release()
+            settled = ()
+            if work is not None:
+                settled = self._complete(work)
+            elif self._stopping:
+                return
 
-    def _next(self, takes_long: bool) -> tuple[Batch, LaneGroup, Lane] | None:
+    def _next(self, takes_long: bool) -> "_Work | None":
         """Under the lock: the next batch with the lane that will run it, leaving out whom nobody waits for any more."""
-        while batch := self._scheduler.next_batch(lambda group: _can_run(group, takes_long)):
+        if self._stopping:
+            self._fail_waiting()
+            return None
+
+        def idle_lanes(group: Hashable) -> int:
+            lanes = cast(LaneGroup, group)
+            return lanes.idle_lanes() if lanes.long_running == takes_long else 0
+
+        while batch := self._scheduler.next_batch(idle_lanes):
             now = time.monotonic()
             for entry, _ in batch.parts:
                 assert isinstance(entry, _Request)
                 if entry.deadline <= now:
                     self._finish(entry, DeadlineExceeded("no answer within the request's time limit"))
-                elif entry.has_left():
+                elif now - entry.queued_at > PATIENCE_S and entry.has_left():
                     self._finish(entry, CallerLeft("the client closed its connection"))
-            parts = [(e, rows) for e, rows in batch.parts if isinstance(e, _Request) and not e.outcome.done()]
+            parts = [(e, rows) for e, rows in batch.parts if isinstance(e, _Request) and e.outcome is None]
             if parts:
                 group = cast(LaneGroup, parts[0][0].group)
                 lane = group.take_lane()
                 assert lane is not None
-                return Batch(parts), group, lane
+                return _Work(parts, group, lane, now)
         return None
 
-    def _forward(self, batch: Batch, lane: Lane) -> None:
-        parts = [(entry, rows) for entry, rows in batch.parts if isinstance(entry, _Request)]
-        n_rows = sum(len(rows) for _, rows in parts)
-        started = time.monotonic()
-        for entry, _ in parts:
-            entry.started_at = entry.started_at or started
-            entry.batch_size = max(entry.batch_size, n_rows)
-        timeout_s = max(entry.deadline for entry, _ in parts) - started + FORWARD_GRACE_S
-        failure: Exception | None = None
-        try:
-            arrays = [entry.arrays[row] for entry, rows in parts for row in rows]
-            outputs = lane.forward(arrays, parts[0][0].forward_parameters, timeout_s)
-            if len(outputs) != n_rows:
-                raise ForwardFailed(f"the model gave {len(outputs)} outputs for {n_rows} rows")
-        except (ForwardFailed, LaneGone) as error:
-            failure = error
-        self._on_batch(n_rows, batch.tokens)
+    def _start(self, work: "_Work") -> None:
+        """Hand a batch to its lane."""
+        for entry, _ in work.parts:
+            entry.started_at = entry.started_at or work.started_at
+            entry.batch_size = max(entry.batch_size, work.n_rows)
+        timeout_s = max(entry.deadline for entry, _ in work.parts) - work.started_at + FORWARD_GRACE_S
+        arrays = [entry.arrays[row] for entry, rows in work.parts for row in rows]
+        with _failures_of(work):
+            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s)
+
+    def _complete(self, work: "_Work") -> list[_Request]:
+        """Wait for the outputs of a batch; the requests that are settled by them, whose callers still sleep."""
+        outputs: Sequence[Array] = ()
+        with _failures_of(work):
+            if work.failure is None:
+                outputs = work.lane.outputs()
+                if len(outputs) != work.n_rows:
+                    raise ForwardFailed(f"the model gave {len(outputs)} outputs for {work.n_rows} rows")
+        tokens = sum(entry.costs[row] for entry, rows in work.parts for row in rows)
+        self._on_batch(work.n_rows, tokens)
+        settled: list[_Request] = []
         with self._changed:
-            if failure is not None:
-                for entry, rows in parts:
-                    self._retry_or_fail(entry, rows, failure, in_company=len(parts) > 1)
+            work.group.put_lane(work.lane)
+            self._condition(work.group).notify()
+            if work.failure is not None:
+                for entry, rows in work.parts:
+                    self._retry_or_fail(entry, rows, work.failure, in_company=len(work.parts) > 1)
                 self._notify_all()
-                return
-            results = iter(outputs)
+                return []
             ended = time.monotonic()
-            group = cast(LaneGroup, parts[0][0].group)
-            group.seconds_per_token += COST_SMOOTHING * ((ended - started) / batch.tokens - group.seconds_per_token)
-            for entry, rows in parts:
+            per_token = (ended - work.started_at) / tokens
+            work.group.seconds_per_token += COST_SMOOTHING * (per_token - work.group.seconds_per_token)
+            results = iter(outputs)
+            for entry, rows in work.parts:
                 entry.results.update(zip(rows, results, strict=False))
                 if len(entry.results) == len(entry.arrays):
                     arrays = [entry.results[row] for row in range(len(entry.arrays))]
                     queue_ms = (entry.started_at - entry.queued_at) * 1e3
-                    self._finish(entry, Outputs(arrays, queue_ms, (ended - entry.started_at) * 1e3, entry.batch_size))
+                    outcome = Outputs(arrays, queue_ms, (ended - entry.started_at) * 1e3, entry.batch_size)
+                    if self._settle(entry, outcome):
+                        settled.append(entry)
+        return settled
 
     def _retry_or_fail(self, entry: _Request, rows: Sequence[int], failure: Exception, *, in_company: bool) -> None:
         """Under the lock: what failed in company runs again alone, so that only the culprit fails."""
-        if entry.outcome.done():
+        if entry.outcome is not None:
             return
         if isinstance(failure, LaneGone):
             entry.crashes += 1
@@ -277,8 +340,3 @@ class Batcher:
             self._finish(entry, ForwardFailed("the model failed on this input"))
             return
         self._scheduler.put_back(entry, rows)
-
-
-def _can_run(group: Hashable, takes_long: bool) -> bool:
-    lanes = cast(LaneGroup, group)
-    return lanes.long_running == takes_long and lanes.has_lane()

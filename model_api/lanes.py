@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from model_api import messages
@@ -109,25 +109,36 @@ class ProcessLane:
         self.pid = pid
         self._connection = connection
         self._kill = kill
+        self._timeout_s = 0.0
         self.alive = True
 
-    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> Sequence[Array]:
-        """See batching.Lane. A lane that isn't done after `timeout_s` is killed."""
-        try:
+    def start(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> None:
+        """See batching.Lane."""
+        self._timeout_s = timeout_s
+        with self._gone_if_broken():
             self._connection.settimeout(timeout_s)
             messages.send(self._connection, {"parameters": parameters}, arrays)
+
+    def outputs(self) -> Sequence[Array]:
+        """See batching.Lane. A lane that isn't done after `timeout_s` is killed."""
+        with self._gone_if_broken():
             header, outputs = messages.receive(self._connection)
-        except (OSError, ValueError) as error:
-            self.close()
-            if isinstance(error, TimeoutError):
-                fields = {"lane_pid": self.pid, "timeout_s": round(timeout_s, 1)}
-                log.error("lane killed: no answer in time", extra={"fields": fields})
-                self._kill(self.index)
-            raise LaneGone(str(error)) from error
         if "error" in header:
             log.error("forward raised", extra={"fields": {"lane_pid": self.pid, "error": header["error"]}})
             raise ForwardFailed("the model failed on this input")
         return outputs
+
+    @contextlib.contextmanager
+    def _gone_if_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.close()
+            if isinstance(error, TimeoutError):
+                fields = {"lane_pid": self.pid, "timeout_s": round(self._timeout_s, 1)}
+                log.error("lane killed: no answer in time", extra={"fields": fields})
+                self._kill(self.index)
+            raise LaneGone(str(error)) from error
 
     def close(self) -> None:
         self.alive = False
@@ -167,8 +178,8 @@ class ProcessGroup:
     def is_open(self) -> bool:
         return self._open
 
-    def has_lane(self) -> bool:
-        return bool(self._idle)
+    def idle_lanes(self) -> int:
+        return len(self._idle)
 
     def take_lane(self) -> ProcessLane | None:
         with self._lock:

@@ -17,7 +17,7 @@ import orjson
 _PREFIX = struct.Struct("=II")  # bytes of header, bytes of arrays
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_ARRAYS_BYTES = 1 << 30
-_DTYPES = {name: np.dtype(name) for name in ("int32", "int64", "float32", "uint8")}
+_DTYPES = {np.dtype(name).str: np.dtype(name) for name in ("int32", "int64", "float32", "uint8")}
 
 
 class PeerGone(OSError):
@@ -26,10 +26,9 @@ class PeerGone(OSError):
 
 def send(connection: socket.socket, header: Mapping[str, Any], arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
     """Send one message. Raises PeerGone, or TimeoutError if the socket has a timeout."""
-    arrays = [np.ascontiguousarray(array) for array in arrays]
-    shapes = [(array.dtype.name, array.shape) for array in arrays]
+    shapes = [(array.dtype.str, array.shape) for array in arrays]  # a tenth of the time that dtype.name takes
     head = orjson.dumps({**header, "arrays": shapes})
-    body = b"".join(array.tobytes() for array in arrays)
+    body = b"".join([array.tobytes() for array in arrays])  # in C order, whatever the order in memory
     try:
         connection.sendall(_PREFIX.pack(len(head), len(body)) + head + body)
     except (BrokenPipeError, ConnectionResetError) as error:
@@ -41,8 +40,10 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[npt.NDArray
     head_bytes, arrays_bytes = _PREFIX.unpack(_receive_exactly(connection, _PREFIX.size))
     if head_bytes > MAX_HEADER_BYTES or arrays_bytes > MAX_ARRAYS_BYTES:
         raise ValueError(f"message of {head_bytes} + {arrays_bytes} bytes is over the limit")
-    header = orjson.loads(_receive_exactly(connection, head_bytes))
-    body = memoryview(_receive_exactly(connection, arrays_bytes))
+    # One read for both: each lets go of the interpreter's lock, and may wait long to have it again.
+    content = memoryview(_receive_exactly(connection, head_bytes + arrays_bytes))
+    header = orjson.loads(content[:head_bytes])
+    body = content[head_bytes:]
     arrays: list[npt.NDArray[Any]] = []
     offset = 0
     for name, shape in header.pop("arrays"):

@@ -52,6 +52,11 @@ class Entry:
     def tag(self) -> int:
         return self.arrival_tokens + SIZE_WEIGHT * self._size_tokens
 
+    def waiting_tokens(self) -> int:
+        if len(self.waiting) == len(self.costs):
+            return self._size_tokens
+        return sum(self.costs[row] for row in self.waiting)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -137,16 +142,16 @@ class Scheduler:
     def waiting(self) -> list[Entry]:
         return list(self._waiting)
 
-    def next_batch(self, can_run: Callable[[Hashable], bool]) -> Batch | None:
-        """The next micro-batch among the groups that `can_run`, or None. Its rows no longer wait."""
-        runnable = [entry for entry in self._waiting if can_run(entry.group)]
+    def next_batch(self, idle_lanes: Callable[[Hashable], int]) -> Batch | None:
+        """The next micro-batch among the groups that have idle lanes, or None. Its rows no longer wait."""
+        runnable = [entry for entry in self._waiting if idle_lanes(entry.group)]
         if not runnable:
             return None
         group = self._groups.next({entry.group for entry in runnable})
         of_group = [entry for entry in runnable if entry.group == group]
         caller = self._callers.next({(group, entry.caller) for entry in of_group})
         first = min((entry for entry in of_group if entry.caller == caller[1]), key=lambda entry: entry.tag)
-        budget = self._budget(of_group)
+        budget = self._budget(of_group, idle_lanes(group))
         parts = [(first, self._take(first, budget, at_least_one=True))]
         left = budget - sum(first.costs[row] for row in parts[0][1])
         if not first.alone:
@@ -161,13 +166,20 @@ class Scheduler:
             self._account(entry, sum(entry.costs[row] for row in rows))
         return Batch(parts)
 
-    def _budget(self, entries: Sequence[Entry]) -> int:
-        """Tokens of the next batch: what waits spread over the lanes, between a floor and the limit."""
+    def _budget(self, entries: Sequence[Entry], idle_lanes: int) -> int:
+        """Tokens of the next batch, between a floor and the limit.
+
+        Large requests are spread over all lanes, so that each ends soon. Small ones end no sooner for being spread,
+        except over lanes that have nothing to do: the larger a batch, the less each of its requests costs.
+        """
         if entries[0].max_batch_tokens is not None:
             return entries[0].max_batch_tokens
-        waiting = sum(entry.costs[row] for entry in entries for row in entry.waiting)
         limit = self._max_batch_tokens
-        return min(limit, max(limit // SPLIT_FLOOR, math.ceil(waiting / self._lanes)))
+        floor = limit // SPLIT_FLOOR
+        sizes = [entry.waiting_tokens() for entry in entries]
+        small = sum(size for size in sizes if size <= floor)
+        large = sum(sizes) - small
+        return min(limit, max(floor, math.ceil(small / idle_lanes + large / self._lanes)))
 
     def _take(self, entry: Entry, budget: int, *, at_least_one: bool) -> list[int]:
         rows: list[int] = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_api.batching import Batcher, LaneGone, Outputs
+from model_api.batching import PATIENCE_S, Batcher, LaneGone, Outputs
 from model_api.errors import (
     CallerLeft,
     DeadlineExceeded,
@@ -36,12 +36,13 @@ class Group:
         self.open = True
         self.idle: list[Any] = [self] * n_lanes
         self.batches: list[int] = []
+        self.started: dict[int, Sequence[Array]] = {}  # by runner thread, for this object is all of its lanes
 
     def is_open(self) -> bool:
         return self.open
 
-    def has_lane(self) -> bool:
-        return bool(self.idle)
+    def idle_lanes(self) -> int:
+        return len(self.idle)
 
     def take_lane(self) -> "Group | None":
         return self.idle.pop() if self.idle else None
@@ -49,9 +50,12 @@ class Group:
     def put_lane(self, lane: Any) -> None:
         self.idle.append(lane)
 
-    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> Sequence[Array]:
+    def start(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> None:
+        self.started[threading.get_ident()] = arrays
         self.batches.append(len(arrays))
-        return self.behaviour(arrays)
+
+    def outputs(self) -> Sequence[Array]:
+        return self.behaviour(self.started.pop(threading.get_ident()))
 
 
 class Gate:
@@ -166,6 +170,8 @@ def test_a_request_whose_caller_left_is_dropped(batcher: Batcher, callers: Threa
     gate.entered.acquire()
     left = callers.submit(run, batcher, group, row(2), has_left=lambda: True)
     wait_until(lambda: batcher.queue_entries() == 2)
+    queued = time.monotonic()
+    wait_until(lambda: time.monotonic() > queued + PATIENCE_S)
     gate.opened.set()
     first.result(20)
     assert error_of(left) is CallerLeft

@@ -17,7 +17,7 @@ def scheduler(max_entries: int = 100, max_batch_tokens: int = 512, lanes: int = 
 
 
 def take(queue: Scheduler) -> Batch:
-    batch = queue.next_batch(lambda group: True)
+    batch = queue.next_batch(lambda group: 1)
     assert batch is not None
     return batch
 
@@ -39,7 +39,7 @@ def test_small_requests_share_a_batch() -> None:
     batch = take(queue)
     assert {id(e) for e, _ in batch.parts} == {id(e) for e in entries}
     assert batch.tokens == 26
-    assert queue.next_batch(lambda group: True) is None
+    assert queue.next_batch(lambda group: 1) is None
 
 
 def test_a_batch_keeps_to_the_token_budget() -> None:
@@ -124,10 +124,10 @@ def test_a_group_without_a_free_lane_waits_and_holds_up_no_other() -> None:
     busy, free = entry(5, group="busy"), entry(5, group="free")
     queue.add(busy)
     queue.add(free)
-    batch = queue.next_batch(lambda group: group == "free")
+    batch = queue.next_batch(lambda group: int(group == "free"))
     assert batch is not None
     assert [e for e, _ in batch.parts] == [free]
-    assert queue.next_batch(lambda group: group == "free") is None
+    assert queue.next_batch(lambda group: int(group == "free")) is None
 
 
 def test_other_parameters_never_share_a_batch() -> None:
@@ -170,7 +170,7 @@ def test_a_removed_entry_is_never_dispatched() -> None:
     queue.add(gone)
     take(queue)
     queue.remove(gone)
-    assert queue.next_batch(lambda group: True) is None
+    assert queue.next_batch(lambda group: 1) is None
     assert len(queue) == 0
 
 
@@ -193,7 +193,7 @@ def test_every_row_is_dispatched_exactly_once(
     for e in entries:
         queue.add(e)
     seen: dict[Entry, list[int]] = {e: [] for e in entries}
-    while batch := queue.next_batch(lambda group: True):
+    while batch := queue.next_batch(lambda group: 1):
         assert len({e.group for e, _ in batch.parts}) == 1
         assert batch.tokens <= budget or sum(len(rows) for _, rows in batch.parts) == 1
         for e, rows in batch.parts:
