@@ -4,13 +4,20 @@ For gunicorn.conf.py: `worker_class = "model_api.gunicorn_worker.ProblemWorker"`
 """
 
 import secrets
+import select
 import socket
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
+
+from model_api.client_socket import ClientSocket
+
+LINGER_S = 1.0
+LINGERING_PART = 3  # one in so many threads may wait for a connection's next request
 
 # gunicorn's exception -> status, title. Its own texts may quote the request, so they go to the log alone.
 REFUSALS: Mapping[type[Exception], tuple[int, str]] = {
@@ -53,7 +60,47 @@ def refusal_bytes(status: int, title: str, request_id: str) -> bytes:
 
 
 class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gthread, with problem documents for refusals."""
+    """gthread, with problem documents for refusals, and fewer changes of thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._may_linger = threading.Semaphore(self.cfg.threads // LINGERING_PART)
+
+    def handle(self, conn: Any) -> Any:
+        """Answer a request, and the next ones of its connection as long as they come without a pause; pool thread.
+
+        gthread itself gives a connection back to the main thread after every request, and the main thread gives it
+        to the pool again when the next one comes.
+        """
+        if not conn.initialized and not self.cfg.is_ssl:
+            conn.sock = ClientSocket(conn.sock)
+        while True:
+            outcome = super().handle(conn)
+            if not self._sent(conn.sock):
+                return False
+            if outcome is not True or not self.alive or not self._comes_soon(conn):
+                return outcome
+
+    def _sent(self, client: socket.socket) -> bool:
+        if not isinstance(client, ClientSocket):
+            return True
+        try:
+            client.flush()
+        except OSError:
+            self.log.debug("the client is gone before its answer")
+            return False
+        return True
+
+    def _comes_soon(self, conn: Any) -> bool:
+        """Wait a while for the next request, unless many threads do so already."""
+        if conn.is_http2 or conn.parser.unreader.buf.getvalue() or not self._may_linger.acquire(blocking=False):
+            return False
+        try:
+            readable = select.poll()
+            readable.register(conn.sock, select.POLLIN)
+            return bool(readable.poll(LINGER_S * 1e3))
+        finally:
+            self._may_linger.release()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         status, title = refusal(exc)

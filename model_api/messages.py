@@ -47,6 +47,8 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[npt.NDArray
     arrays: list[npt.NDArray[Any]] = []
     offset = 0
     for name, shape in header.pop("arrays"):
+        if name not in _DTYPES:
+            raise ValueError(f"an array of type {name!r}")
         dtype = _DTYPES[name]
         n_bytes = dtype.itemsize * math.prod(shape)
         arrays.append(np.frombuffer(body[offset : offset + n_bytes], dtype).reshape(shape))

@@ -54,7 +54,14 @@ def test_an_absurd_size_is_refused_before_anything_is_allocated(pair: tuple[sock
 
 
 def test_sizes_that_do_not_add_up_are_refused(pair: tuple[socket.socket, socket.socket]) -> None:
-    head = b'{"arrays":[["int32",[1]]]}'
+    head = b'{"arrays":[["<i4",[1]]]}'
     pair[0].sendall(struct.pack("=II", len(head), 8) + head + b"\0" * 8)
     with pytest.raises(ValueError, match="announced"):
+        messages.receive(pair[1])
+
+
+def test_other_types_are_refused(pair: tuple[socket.socket, socket.socket]) -> None:
+    head = b'{"arrays":[["|O",[1]]]}'
+    pair[0].sendall(struct.pack("=II", len(head), 8) + head + b"\0" * 8)
+    with pytest.raises(ValueError, match="type"):
         messages.receive(pair[1])
