@@ -1,8 +1,8 @@
 """The padding-free encoder of BERT, RoBERTa, XLM-RoBERTa, MiniLM and DistilBERT.
 
-The sequences of a batch are laid end to end: every linear layer runs once on [tokens, hidden], and attention runs per
-group of exactly equal length, without a mask. No padding is computed, and a text's answer is the same to the bit alone
-and in any batch. Model side only: imports torch; one thread.
+The sequences of a batch are laid end to end: every linear layer runs once on [tokens, hidden], and attention per group
+of sequences of about one length. No padding is computed beyond the attention of short sequences, and a text's answer is
+the same to the bit alone and in any batch. Model side only: imports torch; one thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name that all of torch's users know it by
 
 from model_api.architectures import Architecture, supports
-from model_api.attention import LONG_STEP_TOKENS, LONG_TOKENS, attend, groups_of_equal_length
+from model_api.attention import LONG_STEP_TOKENS, SHORT_LENGTHS, attend, groups_of
 from model_api.errors import Refused
 from model_api.linear import ROW_COUNTS, Linear, row_spans
 from model_api.pooling import first_rows, last_rows, pool
@@ -157,9 +157,9 @@ class Encoder:
                 x = torch.zeros(rows, self.hidden_size, dtype=self._dtype)
                 layer.qkv(x)
                 layer.after_attention(x, x)
-            for length in (1, *range(LONG_TOKENS, self.max_tokens + LONG_STEP_TOKENS, LONG_STEP_TOKENS)):
+            for length in range(SHORT_LENGTHS[-1] + 1, self.max_tokens + LONG_STEP_TOKENS, LONG_STEP_TOKENS):
                 x = torch.zeros(length, 3 * self.hidden_size, dtype=self._dtype)
-                attend(x, [(0, 1, length)], self._architecture.n_heads)
+                attend(x, groups_of([length]), self._architecture.n_heads)
 
     def _batch(self, sequences: Sequence[TokenIds]) -> _Batch:
         lengths = np.array([len(s) for s in sequences])
@@ -187,7 +187,7 @@ class Encoder:
         """The last hidden states, [tokens, hidden]; or those of `last_rows` alone, sparing the last layer the rest."""
         words = self._word_table.index_select(0, batch.ids).float()
         x = self._embedding_norm(words + self._position_table.index_select(0, batch.positions)).to(self._dtype)
-        groups = groups_of_equal_length(batch.lengths)
+        groups = groups_of(batch.lengths)
         spans = row_spans(len(x))
         for number, layer in enumerate(self._layers, 1):
             context = attend(_cat([layer.qkv(x[a:b]) for a, b in spans]), groups, self._architecture.n_heads)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model_api.attention import attend, groups_of_equal_length
+from model_api.attention import attend, groups_of
 
 torch.set_num_threads(1)  # as in a lane
 N_HEADS, HIDDEN = 4, 64
@@ -17,19 +17,43 @@ def by_definition(rows: torch.Tensor) -> torch.Tensor:
     return context.transpose(0, 1).reshape(-1, HIDDEN)
 
 
-def test_groups_are_runs_of_equal_lengths() -> None:
-    assert groups_of_equal_length([2, 2, 5, 7, 7, 7]) == [(0, 2, 2), (4, 1, 5), (9, 3, 7)]
-    assert groups_of_equal_length([4]) == [(0, 1, 4)]
+def test_short_sequences_of_several_lengths_are_one_group() -> None:
+    groups = groups_of([2, 3, 8, 9, 60, 60, 61])
+    assert [(g.start, g.end, g.count, g.length) for g in groups] == [
+        (0, 13, 3, 8),
+        (13, 22, 1, 16),
+        (22, 142, 2, 60),
+        (142, 203, 1, 61),
+    ]
+    places = groups[0].places
+    assert places is not None
+    assert places.rows.view(3, 8)[:2].tolist() == [[0, 1, 0, 0, 0, 0, 0, 0], [2, 3, 4, 2, 2, 2, 2, 2]]
+    assert places.real.tolist() == [0, 1, 8, 9, 10, *range(16, 24)]
+    assert places.mask[:, 0].isinf().sum(1).tolist() == [6, 5, 0]
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 6e-2)])
 def test_each_sequence_attends_to_itself_alone(dtype: torch.dtype, tolerance: float) -> None:
-    lengths = [1, 2, 2, 31, 48, 49, 64, 65, 65, 130]
+    lengths = [1, 2, 2, 8, 9, 15, 31, 33, 48, 49, 64, 65, 65, 130]
     rows = random_rows(sum(lengths)).to(dtype)
     surplus = torch.ones(5, 3 * HIDDEN, dtype=dtype)
     with torch.inference_mode():
-        together = attend(torch.cat([rows, surplus]), groups_of_equal_length(lengths), N_HEADS)
+        together = attend(torch.cat([rows, surplus]), groups_of(lengths), N_HEADS)
         assert together.shape == (len(rows) + 5, HIDDEN)
         for own, context in zip(torch.split(rows, lengths), torch.split(together[:-5], lengths), strict=True):
             torch.testing.assert_close(context.double(), by_definition(own), rtol=tolerance, atol=tolerance)
-            assert torch.equal(context, attend(own, [(0, 1, len(own))], N_HEADS))
+            assert torch.equal(context, attend(own, groups_of([len(own)]), N_HEADS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_bits_do_not_depend_on_the_company(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(30):
+        lengths = torch.randint(1, 50, (int(torch.randint(1, 40, (1,), generator=generator)),), generator=generator)
+        sorted_lengths = sorted(lengths.tolist())
+        rows = torch.randn(sum(sorted_lengths), 3 * HIDDEN, generator=generator).to(dtype)
+        with torch.inference_mode():
+            together = attend(rows, groups_of(sorted_lengths), N_HEADS)
+            contexts = torch.split(together, sorted_lengths)
+            for own, context in zip(torch.split(rows, sorted_lengths), contexts, strict=True):
+                assert torch.equal(context, attend(own, groups_of([len(own)]), N_HEADS))
