@@ -21,7 +21,7 @@ from model_api.tasks import Array, Limits, ModelSide, TaskModule, WebSide, task_
 MIN_COSINE_TO_FLOAT32 = 0.995  # bfloat16 rounding stays above 0.999; a broken kernel is far below
 PROGRESS_EVERY_S = 1.0
 # An author's probes aren't callers: they may be as long as the model takes.
-_PROBE_LIMITS = Limits(max_inputs=10_000, max_text_chars=10_000_000)
+_PROBE_LIMITS = Limits(max_text_chars=10_000_000)
 
 
 class Report(Protocol):

@@ -230,7 +230,7 @@ class Manager:
         """On the group's reader thread: do what takes a while here, and pass the event on."""
         found: dict[str, Any] = {}
         if event.get("stage") == "loading":
-            limits = Limits(self._settings.max_inputs, self._settings.max_text_chars)
+            limits = Limits(self._settings.max_text_chars)
             try:
                 found["web"] = task_module(manifest.task).open_web(Path(event["folder"]), manifest, limits)
             except Exception as error:

@@ -6,7 +6,6 @@ RFC 9457, with `request_id` and, for bodies, `errors`: a list of {"pointer", "de
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -135,9 +134,10 @@ def _answer_http(error: HTTPException) -> ApiResponse:
     status = error.code or 500
     if status == 500 and getattr(error, "original_exception", None) is not None:
         LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"id": current_request().id}})
-    name = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else error.name
-    row = UNEXPECTED if status == 500 else Row(status, name.lower().replace(" ", "-").replace("'", ""), name)
-    response = problem(row, HTTP_DETAILS.get(status) or error.description or name)
+    # The framework's name of it: Python's own changes from release to release (413), and the type must not.
+    slug = error.name.lower().replace(" ", "-").replace("'", "")
+    row = UNEXPECTED if status == 500 else Row(status, slug, error.name)
+    response = problem(row, HTTP_DETAILS.get(status) or error.description or error.name)
     for header, value in error.get_headers():
         if header.lower() not in ("content-type", "content-length"):
             response.headers[header] = value

@@ -11,7 +11,7 @@ _ABBREVIATION = re.compile(
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
-    """(start, end) of each sentence of `text`, without the space around it; together they hold every letter."""
+    """(start, end) of each sentence of `text`, without the space around it; together they hold all that can be seen."""
     spans, start = [], 0
     for match in _END.finditer(text):
         if _ABBREVIATION.search(text, start, match.end()):
@@ -19,7 +19,8 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
         spans.append((start, match.end()))
         start = match.end()
     spans.append((start, len(text)))
-    return [trimmed for trimmed in (_trimmed(text, *span) for span in spans) if trimmed[0] < trimmed[1]]
+    trimmed = (_trimmed(text, *span) for span in spans)
+    return [(start, end) for start, end in trimmed if any(c.isprintable() and c != " " for c in text[start:end])]
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

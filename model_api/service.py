@@ -31,6 +31,7 @@ class Service:
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
         """One prediction per input, in order. Raises RequestError or ServingError."""
         with self._manager.routes.use(model, context.canary_key) as version:
+            self._check_count(inputs, "inputs")
             if self._cache is None or version.precision is None or not repeatable(version.web, parameters):
                 return self._compute(version, inputs, parameters, context)
             key = cache_key(
@@ -75,6 +76,7 @@ class Service:
                 raise InvalidInput(
                     f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model"
                 )
+            self._check_count(texts, "texts")
             try:
                 prepared, outputs = self._run(version, [target, *texts], parameters, "", context)
             except InvalidInput as error:
@@ -114,6 +116,10 @@ class Service:
         self._manager.stop()
         if self._cache is not None:
             self._cache.close()
+
+    def _check_count(self, items: Sequence[Any], name: str) -> None:
+        if len(items) > self._settings.max_inputs:
+            raise InvalidInput(f"{len(items)} {name}, at most {self._settings.max_inputs} are accepted", f"/{name}")
 
     def _compute(
         self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext

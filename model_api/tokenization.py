@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from model_api.errors import InvalidInput, Refused
@@ -36,6 +36,7 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self.max_tokens = int(options.get("max_tokens", read_max_tokens(folder)))
         self._max_text_chars = max_text_chars
+        self._n_special = len(self._tokenizer.encode("").ids)
 
     def encode(self, texts: Sequence[Any], pointer: str, truncate: bool) -> Tokens:
         """Token ids with the model's special tokens.
@@ -49,7 +50,7 @@ class TextTokenizer:
         ids: list[npt.NDArray[np.int32]] = []
         truncated: list[int] = []
         for index, encoding in enumerate(encodings):
-            row = encoding.ids
+            row = self._tokens_of(encoding, f"{pointer}/{index}")
             if len(row) > self.max_tokens:
                 if not truncate:
                     raise InvalidInput(
@@ -71,9 +72,9 @@ class TextTokenizer:
         for index, text in enumerate(texts):
             check_text(text, f"{pointer}/{index}", self._max_text_chars)
         windows = []
-        for encoding in self._tokenizer.encode_batch_fast(list(texts)):
+        for index, encoding in enumerate(self._tokenizer.encode_batch_fast(list(texts))):
+            row = self._tokens_of(encoding, f"{pointer}/{index}")
             lead, trail = _special_ends(encoding.special_tokens_mask)
-            row = encoding.ids
             inner = row[lead : len(row) - trail]
             size = max(1, self.max_tokens - lead - trail)
             count = -(-len(inner) // size) if len(row) > self.max_tokens else 1
@@ -81,6 +82,13 @@ class TextTokenizer:
             pieces = [inner[start : start + size] for start in starts] if count > 1 else [inner]
             windows.append([np.asarray([*row[:lead], *p, *row[len(row) - trail :]], np.int32) for p in pieces])
         return windows
+
+    def _tokens_of(self, encoding: Encoding, pointer: str) -> list[int]:
+        """Raises InvalidInput at `pointer` if nothing is left of the text: the answer would be about no text at all."""
+        row: list[int] = encoding.ids
+        if len(row) <= self._n_special:
+            raise InvalidInput("text is empty but for characters that the model's tokenizer drops", pointer)
+        return row
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens, special ones left out."""

@@ -13,7 +13,7 @@ from model_api.manifest import FileEntry, Manifest, Probe
 from model_api.tasks import Array, Limits, task_module
 from tests.rigs.models import tiny_model
 
-LIMITS = Limits(100, 10_000)
+LIMITS = Limits(10_000)
 
 
 def manifest() -> Manifest:

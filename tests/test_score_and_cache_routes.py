@@ -75,6 +75,8 @@ def test_the_operator_clears_one_model_s_answers_or_all(served: tuple[StandInSer
     assert client.delete("/cache", headers=headers).status_code == 200
     assert service.cleared == ["minilm", None]
     assert client.delete("/cache?model=../x", headers=headers).status_code == 404
+    misspelt = client.delete("/cache?modle=minilm", headers=headers)
+    assert (misspelt.status_code, misspelt.get_json()["errors"][0]["pointer"]) == (422, "/modle")
 
 
 @pytest.mark.parametrize("sent", [None, "", "Bearer", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer é"], ids=repr)

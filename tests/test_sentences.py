@@ -18,6 +18,8 @@ from model_api.sentences import split_sentences
         ("これは文です。次の文！", ["これは文です。", "次の文！"]),
         ("Мост закрыт. Когда откроют?", ["Мост закрыт.", "Когда откроют?"]),
         ("  spaced .  Out  ", ["spaced .", "Out"]),
+        ("One.\n\n\u200b \ufeff\n\nTwo.", ["One.", "Two."]),
+        ("\u200b", []),
     ],
 )  # fmt: skip
 def test_splits(text: str, sentences: list[str]) -> None:

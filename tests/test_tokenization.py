@@ -53,6 +53,8 @@ def test_cutting_keeps_the_special_tokens(folder: Path) -> None:
     [
         ("", "empty"),
         (" \n\t", "empty"),
+        ("\u200b\ufeff", "empty but for characters that the model's tokenizer drops"),
+        ("\u0301", "empty but for"),
         (7, "must be a string"),
         (None, "must be a string"),
         ("x" * 5001, "at most 5000"),

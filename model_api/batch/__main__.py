@@ -1,20 +1,22 @@
 """`python -m model_api.batch FILE --model M --column C`: a whole file through a model.
 
 Writes FILE with two more columns, `prediction` and `error`. A run that was stopped goes on where it was when started
-again in the same way. Exit codes: 0 done, 1 some rows have errors, 2 wrong arguments or file, 3 given up.
+again in the same way. Exit codes: 0 done, 1 some rows have errors, 2 wrong arguments or file, 3 given up,
+130 interrupted.
 """
 
 import argparse
 import json
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker
-from model_api.batch.run import Job, pause, run
-from model_api.batch.tables import BadTable
+from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
+from model_api.batch.run import Job, run
+from model_api.batch.tables import BadTable, open_reader
 from model_api.calls import ModelService
 
 START_TIMEOUT_S = 600.0
@@ -30,52 +32,86 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--column", required=True, metavar="C", help="the column (or key) with the input")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: beside FILE, as NAME.predictions.EXT")
     parser.add_argument("--url", help="a running server; default: start the model in this process")
-    parser.add_argument("--parameters", default="{}", metavar="JSON", help="of the model's task")
-    parser.add_argument("--rows-per-request", type=int, default=32, metavar="N", help="(32)")
-    parser.add_argument("--requests-at-once", type=int, default=4, metavar="N", help="(4)")
+    parser.add_argument(
+        "--parameters", type=json_object, default={}, metavar="JSON", help="of the model's task, as a JSON object"
+    )
+    parser.add_argument("--rows-per-request", type=positive, default=32, metavar="N", help="(32)")
+    parser.add_argument("--requests-at-once", type=positive, default=4, metavar="N", help="(4)")
     parsed = parser.parse_args(arguments)
     try:
-        parameters = json.loads(parsed.parameters)
-        if not isinstance(parameters, dict) or min(parsed.rows_per_request, parsed.requests_at_once) < 1:
-            raise ValueError("parameters must be a JSON object, and the numbers positive")
         source: Path = parsed.file
         job = Job(
             source,
             parsed.out or source.with_name(f"{source.stem}.predictions{source.suffix}"),
             parsed.column,
-            {"model": parsed.model, "parameters": parameters},
+            {"model": parsed.model, "parameters": parsed.parameters},
             parsed.rows_per_request,
             parsed.requests_at_once,
         )
         if job.target.resolve() == source.resolve():
             raise ValueError("--out must not be FILE itself")
-        source.stat()
-        asker = _asker(parsed.url, parsed.model, parameters)
+        with source.open("rb") as file:
+            open_reader(source, file, job.column)  # whether it has the column is known before a model is loaded
+        if not job.target.parent.is_dir():
+            raise ValueError(f"there is no folder {job.target.parent}")
+        asker = _asker(parsed.url, parsed.model, parsed.parameters)
     except (ValueError, OSError) as error:
         print(f"predict: {error}", file=sys.stderr)
+        return 2
+    except BadTable as error:
+        print(f"predict: {parsed.file}: {error}", file=sys.stderr)
         return 2
     except Hopeless as error:
         print(f"predict: {error}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        return 130
     bar = _Bar()
     try:
-        done = run(job, asker, bar.show, pause)
+        done = run(job, asker, bar.show, threading.Event())
     except BadTable as error:
         print(f"\npredict: {source}: {error}", file=sys.stderr)
         return 2
     except (Hopeless, OSError) as error:
-        print(f"\npredict: {error}; the same command goes on from here", file=sys.stderr)
+        print(f"\npredict: {error}{bar.goes_on()}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print(f"\npredict: interrupted{bar.goes_on()}", file=sys.stderr)
+        return 130
     finally:
         asker.close()
     print(f"\npredict: {done.rows} rows, {done.errors} with an error, in {job.target}", file=sys.stderr)
     return 1 if done.errors else 0
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """For argparse, which names it in its complaint."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def positive(text: str) -> int:
+    """For argparse."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
 def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
     """Raises Hopeless."""
     if url is not None:
-        return ServerAsker(url, model, parameters)
+        server = ServerAsker(url, model, parameters)
+        try:
+            server.ask([])
+        except TryLater as error:
+            print(f"predict: {error}; trying for some minutes", file=sys.stderr)
+        except Hopeless:
+            server.close()
+            raise
+        return server
     from model_api.app import create_app
     from model_api.settings import Settings
 
@@ -84,7 +120,7 @@ def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
     print(f"predict: loading {model} from {settings.efs_root}", file=sys.stderr)
     try:
         _wait_until_ready(service, model)
-    except Hopeless:
+    except BaseException:
         service.stop()
         raise
     return ServiceAsker(service, model, parameters)
@@ -112,6 +148,10 @@ class _Bar:
         self._first_rows: int | None = None
         self._first_share = 0.0
         self._drawn = 0.0
+
+    def goes_on(self) -> str:
+        """What to add to the news that the run ended early."""
+        return "" if self._first_rows is None else "; the same command goes on from here"
 
     def show(self, rows: int, n_bytes: int, total_bytes: int) -> None:
         now, share = time.monotonic(), n_bytes / max(1, total_bytes)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from model_api.calls import CallContext, ModelService
-from model_api.errors import InvalidInput, ModelApiError, RequestError
+from model_api.errors import ForwardFailed, InvalidInput, ModelApiError, RequestError
 
 
 class RowRefused(Exception):
@@ -20,6 +20,10 @@ class RowRefused(Exception):
     def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
         self.index = index
+
+
+class OneFails(Exception):
+    """One of the inputs can't be served, and which isn't known: ask about each alone."""
 
 
 class TryLater(Exception):
@@ -35,7 +39,7 @@ class Hopeless(Exception):
 
 
 class Asker(Protocol):
-    """Any thread. Raises RowRefused, TryLater or Hopeless."""
+    """Any thread. Raises RowRefused, OneFails, TryLater or Hopeless. Asking nothing shows whether it can be asked."""
 
     def ask(self, inputs: Sequence[Any]) -> list[Any]: ...
     def close(self) -> None: ...
@@ -51,7 +55,11 @@ class ServerAsker:
     """POST /predict of a running server; one kept-alive connection per thread."""
 
     def __init__(self, url: str, model: str, parameters: Mapping[str, Any], timeout_s: float = 120.0) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError as error:
+            raise Hopeless(f"{url!r}: {error}") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Hopeless(f"{url!r} is not an http(s) address")
         self._parts, self._timeout_s = parts, timeout_s
@@ -65,7 +73,7 @@ class ServerAsker:
         try:
             status, retry_after, content = self._post(body)
         except (OSError, http.client.HTTPException) as error:
-            raise TryLater(f"no answer ({type(error).__name__})", 1.0) from error
+            raise TryLater(f"no answer from {self._parts.netloc} ({type(error).__name__})", 1.0) from error
         try:
             document = json.loads(content)
             if status == 200:
@@ -76,9 +84,9 @@ class ServerAsker:
             raise TryLater(f"status {status}, and not this API's answer", 1.0) from error
         if status == 422 and (index := index_of(pointer)) is not None:
             raise RowRefused(index, detail)
-        if status == 500 and len(inputs) == 1:
-            raise RowRefused(0, detail)
-        if status in (429, 500, 502, 503, 504):
+        if status in (400, 413, 500) and inputs:  # not JSON for the API, too large together, the model failed
+            raise OneFails(detail) if len(inputs) > 1 else RowRefused(0, detail)
+        if status in (429, 502, 503, 504):
             raise TryLater(detail, float(retry_after) if retry_after.isdigit() else 1.0)
         raise Hopeless(detail)
 
@@ -86,7 +94,7 @@ class ServerAsker:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            connection = kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
+            connection = kind(str(self._parts.hostname), self._port, timeout=self._timeout_s)
             self._local.connection = connection
             with self._lock:
                 self._opened.append(connection)
@@ -123,6 +131,8 @@ class ServiceAsker:
             raise RowRefused(index, str(error)) from error
         except RequestError as error:
             raise Hopeless(str(error)) from error
+        except ForwardFailed as error:
+            raise OneFails(str(error)) if len(inputs) > 1 else RowRefused(0, str(error)) from error
         except ModelApiError as error:
             if len(inputs) == 1:
                 raise RowRefused(0, str(error)) from error

@@ -1,8 +1,9 @@
 """The run itself: chunks of rows in flight, results written in order, and a note of how far it got."""
 
+import fcntl
 import json
 import os
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from model_api.batch.askers import Asker, Hopeless, RowRefused, TryLater
+from model_api.batch.askers import Asker, Hopeless, OneFails, RowRefused, TryLater
 from model_api.batch.tables import Row, open_reader, render_header, render_row
 
 MAX_TRIES = 8  # of a chunk that should be tried later; then its rows are tried alone
@@ -45,38 +46,40 @@ class _Note:
     target_bytes: int = 0
 
 
-def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], sleep: Callable[[float], None]) -> Done:
+def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], stop: threading.Event) -> Done:
     """Do it, going on where an earlier run of the same job stopped; `target` appears when all is done.
 
-    `progress(rows, source_bytes_read, source_bytes)` after every chunk. Raises BadTable, Hopeless, OSError.
+    `progress(rows, source_bytes_read, source_bytes)` after every chunk. `stop` is waited on between tries, and set at
+    the end, however that comes. Raises BadTable, Hopeless, OSError.
     """
     partial, note_path = (job.target.with_name(job.target.name + end) for end in (".part", ".part.json"))
     identity = {**job.identity, "column": job.column, **_identity_of(job.source)}
-    note = _read_note(note_path, partial, identity)
     total_bytes = job.source.stat().st_size
-    with job.source.open("rb") as source, partial.open("r+b" if note.rows else "wb") as target:
+    with job.source.open("rb") as source:
         reader = open_reader(job.source, source, job.column)
-        target.truncate(note.target_bytes)
-        target.seek(note.target_bytes)
-        if not note.rows:
-            target.write(render_header(reader))
-        rows = islice(iter(reader), note.rows, None)
-        for chunk, outcomes in _answered(job, asker, rows, sleep):
-            for row, (prediction, error) in zip(chunk, outcomes, strict=True):
-                target.write(render_row(reader, row, prediction, error))
-                note.errors += error is not None
-            note.rows += len(chunk)
-            _write_note(note_path, note, target, identity)
-            progress(note.rows, reader.offset, total_bytes)
-        target.flush()
-        os.fsync(target.fileno())
-    partial.replace(job.target)
-    note_path.unlink(missing_ok=True)
+        with partial.open("ab") as target:
+            _lock(target)
+            note = _read_note(note_path, partial, identity)
+            target.truncate(note.target_bytes)
+            if not note.rows:
+                target.write(render_header(reader))
+            rows = islice(iter(reader), note.rows, None)
+            for chunk, outcomes in _answered(job, asker, rows, stop):
+                for row, (prediction, error) in zip(chunk, outcomes, strict=True):
+                    target.write(render_row(reader, row, prediction, error))
+                    note.errors += error is not None
+                note.rows += len(chunk)
+                _write_note(note_path, note, target, identity)
+                progress(note.rows, reader.offset, total_bytes)
+            target.flush()
+            os.fsync(target.fileno())
+            partial.replace(job.target)
+            note_path.unlink(missing_ok=True)
     return Done(note.rows, note.errors)
 
 
 def _answered(
-    job: Job, asker: Asker, rows: Iterator[Row], sleep: Callable[[float], None]
+    job: Job, asker: Asker, rows: Iterator[Row], stop: threading.Event
 ) -> Iterator[tuple[list[Row], list[Outcome]]]:
     """Chunks with their outcomes, in order; no more than `requests_at_once` chunks are held."""
     waiting: deque[tuple[list[Row], Future[list[Outcome]]]] = deque()
@@ -84,37 +87,50 @@ def _answered(
         try:
             while True:
                 while len(waiting) < job.requests_at_once and (chunk := list(islice(rows, job.rows_per_request))):
-                    waiting.append((chunk, threads.submit(_outcomes, asker, chunk, job.column, sleep)))
+                    waiting.append((chunk, threads.submit(_outcomes, asker, chunk, job.column, stop)))
                 if not waiting:
                     return
                 chunk, future = waiting.popleft()
                 yield chunk, future.result()
         finally:
+            stop.set()
             for _, future in waiting:
                 future.cancel()
 
 
-def _outcomes(asker: Asker, rows: Sequence[Row], column: str, sleep: Callable[[float], None]) -> list[Outcome]:
+def _outcomes(asker: Asker, rows: Sequence[Row], column: str, stop: threading.Event) -> list[Outcome]:
     """One per row, in order. A row that is refused is left out, and the rest asked again. Raises Hopeless."""
-    outcomes: dict[int, Outcome] = {i: (None, f"no {column!r}") for i, row in enumerate(rows) if column not in row}
+    outcomes: dict[int, Outcome] = {}
+    for i, row in enumerate(rows):
+        if row.fault or column not in row.values:
+            outcomes[i] = None, row.fault or f"no {column!r}"
     tries = 0
     while left := [i for i in range(len(rows)) if i not in outcomes]:
         try:
-            predictions = asker.ask([rows[i][column] for i in left])
+            predictions = asker.ask([rows[i].values[column] for i in left])
         except RowRefused as error:
             outcomes[left[error.index]] = (None, str(error))
+        except OneFails:
+            outcomes |= {i: _outcomes(asker, [rows[i]], column, stop)[0] for i in left}
         except TryLater as error:
             tries += 1
             if tries >= MAX_TRIES and len(left) == 1:
                 raise Hopeless(f"given up after {tries} tries: {error}") from error
             if tries >= MAX_TRIES:
-                for i in left:
-                    outcomes |= dict.fromkeys([i], _outcomes(asker, [rows[i]], column, sleep)[0])
-            else:
-                sleep(min(30.0, error.after_s * 2 ** (tries - 1)))
+                outcomes |= {i: _outcomes(asker, [rows[i]], column, stop)[0] for i in left}
+            elif stop.wait(min(30.0, error.after_s * 2 ** (tries - 1))):
+                raise Hopeless(f"stopped: {error}") from error
         else:
             outcomes |= {i: (prediction, None) for i, prediction in zip(left, predictions, strict=True)}
     return [outcomes[i] for i in range(len(rows))]
+
+
+def _lock(target: BinaryIO) -> None:
+    """Raises OSError if another run writes it."""
+    try:
+        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(f"another run is writing {target.name}") from error
 
 
 def _identity_of(path: Path) -> dict[str, Any]:
@@ -140,7 +156,3 @@ def _write_note(path: Path, note: _Note, target: BinaryIO, identity: Mapping[str
     beside = path.with_name(path.name + ".new")
     beside.write_text(json.dumps({"identity": dict(identity), "note": vars(note)}))
     beside.replace(path)
-
-
-def pause(seconds: float) -> None:
-    time.sleep(seconds)

@@ -1,16 +1,24 @@
-"""Reading rows of a CSV or JSON lines file one by one, and writing them with two more columns."""
+"""Reading rows of a CSV or JSON lines file one by one, and writing them with two more columns.
+
+What is wrong with one row alone is told in its error column; BadTable is for a file whose rows can't be told apart.
+"""
 
 import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 csv.field_size_limit(2**27)  # bytes of one field; the default of 128 KiB is shorter than an article may be
 PREDICTION, ERROR = "prediction", "error"
 
-Row = dict[str, Any]
+
+class Row(NamedTuple):
+    """What a row holds, as far as it can be read, and what is wrong with it."""
+
+    values: dict[str, Any]
+    fault: str | None = None
 
 
 class BadTable(Exception):
@@ -46,8 +54,9 @@ class CsvReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._lines = _Lines(file)
-        self._rows = csv.reader(self._lines)
-        self.columns = next(self._rows, [])
+        # Strict: else a quote that is never closed makes the rest of the file one field, and nobody is told.
+        self._rows = csv.reader(self._lines, strict=True)
+        self.columns = next(self._values(), [])
         if not self.columns or len(set(self.columns)) != len(self.columns):
             raise BadTable("the first line must name the columns, each once")
 
@@ -56,14 +65,16 @@ class CsvReader:
         return self._lines.offset
 
     def __iter__(self) -> Iterator[Row]:
+        for values in self._values():
+            fault = None
+            if len(values) != len(self.columns):
+                fault = f"line {self._rows.line_num} has {len(values)} fields, the header {len(self.columns)}"
+                values += [""] * (len(self.columns) - len(values))
+            yield Row(dict(zip(self.columns, values, strict=False)), fault)
+
+    def _values(self) -> Iterator[list[str]]:
         try:
-            for values in self._rows:
-                if values and len(values) != len(self.columns):
-                    raise BadTable(
-                        f"line {self._rows.line_num} has {len(values)} fields, the header {len(self.columns)}"
-                    )
-                if values:
-                    yield dict(zip(self.columns, values, strict=True))
+            yield from filter(None, self._rows)
         except csv.Error as error:
             raise BadTable(f"line {self._rows.line_num}: {error}") from error
 
@@ -72,24 +83,24 @@ class JsonLinesReader:
     """Rows of a file with a JSON object on each line."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._lines = _Lines(file)
+        self._file = file
         self.columns: list[str] = []
-
-    @property
-    def offset(self) -> int:
-        return self._lines.offset
+        self.offset = 0
 
     def __iter__(self) -> Iterator[Row]:
-        for number, line in enumerate(self._lines, 1):
+        for number, line in enumerate(self._file, 1):
+            self.offset += len(line)
             if line.isspace():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise BadTable(f"line {number} is not JSON") from error
-            if not isinstance(row, dict):
-                raise BadTable(f"line {number} is not a JSON object")
-            yield row
+                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                _json_line(values)  # NaN and half a surrogate pair can be read, but never written
+            except (ValueError, RecursionError):
+                values = None
+            if isinstance(values, dict):
+                yield Row(values)
+            else:
+                yield Row({}, f"line {number} is not a JSON object in UTF-8")
 
 
 def open_reader(path: Path, file: BinaryIO, column: str) -> CsvReader | JsonLinesReader:
@@ -110,10 +121,11 @@ def render_header(reader: CsvReader | JsonLinesReader) -> bytes:
 
 
 def render_row(reader: CsvReader | JsonLinesReader, row: Row, prediction: Any, error: str | None) -> bytes:
-    """One output row. In CSV a prediction is its label or text where it has one, else its JSON."""
+    """One output row. In CSV a prediction is its label or text where that is all that was asked for, else its JSON."""
+    values = row.values
     if isinstance(reader, JsonLinesReader):
-        return json.dumps({**row, PREDICTION: prediction, ERROR: error}, ensure_ascii=False).encode() + b"\n"
-    return _csv_line([*(row[c] for c in _kept(reader.columns)), "" if error else _short(prediction), error or ""])
+        return _json_line({**values, PREDICTION: prediction, ERROR: error})
+    return _csv_line([*(values[c] for c in _kept(reader.columns)), "" if error else _short(prediction), error or ""])
 
 
 def _kept(columns: list[str]) -> list[str]:
@@ -121,9 +133,13 @@ def _kept(columns: list[str]) -> list[str]:
 
 
 def _short(prediction: Any) -> str:
-    if isinstance(prediction, Mapping):
+    if isinstance(prediction, Mapping) and "labels" not in prediction:
         prediction = prediction.get("label", prediction.get("text", prediction))
     return prediction if isinstance(prediction, str) else json.dumps(prediction, ensure_ascii=False)
+
+
+def _json_line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _csv_line(values: list[Any]) -> bytes:

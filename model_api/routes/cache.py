@@ -20,7 +20,7 @@ blueprint = APIBlueprint("cache", __name__, abp_tags=[Tag(name="operation")])
     "/cache",
     summary="Forget cached answers",
     description="Needs `Authorization: Bearer KEY` with the key of MODEL_API_OPERATOR_KEY.",
-    responses={**answer(CacheCleared, "How many answers were forgotten."), **problems(403, 404, 503)},
+    responses={**answer(CacheCleared, "How many answers were forgotten."), **problems(403, 404, 422, 503)},
 )
 def clear(query: CacheQuery) -> ApiResponse:
     require_operator()

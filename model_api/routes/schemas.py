@@ -55,6 +55,10 @@ class ScoreBody(Body):
 
 
 class CacheQuery(BaseModel):
+    """A misspelt `model` must not forget the answers of all models."""
+
+    model_config = ConfigDict(extra="forbid")
+
     model: str | None = Field(None, description="A model's name; default: all models.")
 
 

@@ -28,9 +28,8 @@ MODULES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a caller may send; from Settings."""
+    """What a caller may send, from Settings; how many inputs is checked before a task sees them."""
 
-    max_inputs: int
     max_text_chars: int
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model_api.errors import InvalidInput, Refused
+from model_api.errors import Refused
 from model_api.manifest import Manifest
 from model_api.tasks import Array, Limits, Prepared
 from model_api.tasks.parameters import TRUNCATE, Parameter, read_parameters
@@ -66,15 +66,12 @@ class EmbeddingWeb:
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
         self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
-        self._max_inputs = limits.max_inputs
         self._parameters = {
             "truncate": Parameter(bool, bool(manifest.options.get("truncate", TRUNCATE.default))),
             "normalize": Parameter(bool, read_normalize(folder, manifest.options)),
         }
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        if len(inputs) > self._max_inputs:
-            raise InvalidInput(f"{len(inputs)} texts, at most {self._max_inputs} are accepted", pointer)
         read = read_parameters(parameters, self._parameters)
         tokens = self._tokenizer.encode(inputs, pointer, read["truncate"])
         costs = [len(ids) for ids in tokens.ids]

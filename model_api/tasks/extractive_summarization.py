@@ -40,14 +40,14 @@ class ExtractiveWeb:
         }
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        if len(inputs) > self._limits.max_inputs:
-            raise InvalidInput(f"{len(inputs)} texts, at most {self._limits.max_inputs} are accepted", pointer)
         read = read_parameters(parameters, self._parameters)
         rows: list[Array] = []
         spans, truncated = [], []
         for index, text in enumerate(inputs):
             check_text(text, f"{pointer}/{index}", self._limits.max_text_chars)
             spans.append(split_sentences(text))
+            if not spans[-1]:
+                raise InvalidInput("text is empty but for characters that can't be seen", f"{pointer}/{index}")
             sentences = [text[start:end] for start, end in spans[-1]]
             try:
                 tokens = self._tokenizer.encode(sentences, "", read["truncate"])

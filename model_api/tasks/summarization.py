@@ -74,8 +74,6 @@ class SummarizationWeb:
         return parameters.get("temperature") is None or parameters.get("seed") is not None
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        if len(inputs) > self._limits.max_inputs:
-            raise InvalidInput(f"{len(inputs)} texts, at most {self._limits.max_inputs} are accepted", pointer)
         read = read_parameters(parameters, self._parameters)
         self._check_together(read)
         for index, text in enumerate(inputs):

@@ -81,8 +81,6 @@ class ClassificationWeb:
         }
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        if len(inputs) > self._limits.max_inputs:
-            raise InvalidInput(f"{len(inputs)} texts, at most {self._limits.max_inputs} are accepted", pointer)
         read = read_parameters(parameters, self._parameters)
         if read["average"] and parameters.get("truncate"):
             raise InvalidInput("average and truncate exclude each other", pointer_to("average"))

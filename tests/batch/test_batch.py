@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from model_api.batch.__main__ import main
-from model_api.batch.askers import Hopeless, RowRefused, ServerAsker, TryLater
+from model_api.batch.askers import Hopeless, OneFails, RowRefused, ServerAsker, TryLater
 from model_api.batch.run import Job, run
 from model_api.batch.tables import BadTable
 
@@ -39,12 +39,24 @@ class Upper:
     def close(self) -> None: ...
 
 
+class Waits(threading.Event):
+    """Waits for nothing, and notes how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return self.is_set()
+
+
 def job(source: Path, **more: Any) -> Job:
     return Job(source, source.with_name("out" + source.suffix), "text", {"model": "m"}, **more)
 
 
 def go(source: Path, asker: Upper, **more: Any) -> tuple[int, int]:
-    done = run(job(source, **more), asker, lambda *_: None, lambda seconds: None)
+    done = run(job(source, **more), asker, lambda *_: None, Waits())
     return done.rows, done.errors
 
 
@@ -120,14 +132,60 @@ def test_another_source_or_model_starts_afresh(tmp_path: Path) -> None:
 
 
 def test_what_should_be_tried_later_is(tmp_path: Path) -> None:
-    asker, waits = Upper(), list[float]()
+    asker, waits = Upper(), Waits()
     asker.busy = 3
     source = write_csv(tmp_path / "in.csv", ["a", "b"])
-    assert run(job(source), asker, lambda *_: None, waits.append).rows == 2
-    assert waits == [2.0, 4.0, 8.0]
+    assert run(job(source), asker, lambda *_: None, waits).rows == 2
+    assert waits.seconds == [2.0, 4.0, 8.0]
     asker.busy = 10**6
     with pytest.raises(Hopeless, match="given up"):
-        run(job(source), asker, lambda *_: None, waits.append)
+        run(job(source), asker, lambda *_: None, Waits())
+
+
+def test_nobody_goes_on_waiting_once_a_run_has_ended(tmp_path: Path) -> None:
+    class BusyOrGone:
+        busy = threading.Event()
+
+        def ask(self, inputs: Sequence[Any]) -> list[Any]:
+            if inputs == ["busy"]:
+                self.busy.set()
+                raise TryLater("busy", 3600.0)
+            self.busy.wait()
+            raise Hopeless("gone")
+
+        def close(self) -> None: ...
+
+    source = write_csv(tmp_path / "in.csv", ["gone", "busy"])
+    with pytest.raises(Hopeless, match="gone"):
+        run(job(source, rows_per_request=1), BusyOrGone(), lambda *_: None, threading.Event())
+
+
+def test_two_runs_never_write_the_same_file(tmp_path: Path) -> None:
+    class RunsAgain(Upper):
+        def ask(self, inputs: Sequence[Any]) -> list[Any]:
+            with pytest.raises(OSError, match=r"another run is writing .*out\.csv\.part"):
+                go(source, Upper())
+            return super().ask(inputs)
+
+    source = write_csv(tmp_path / "in.csv", ["a", "b"])
+    assert go(source, RunsAgain()) == (2, 0)
+    assert [row["prediction"] for row in read_csv(tmp_path / "out.csv")] == ["A", "B"]
+
+
+def test_an_input_that_breaks_its_request_is_found_alone(tmp_path: Path) -> None:
+    class Breaks(Upper):
+        def ask(self, inputs: Sequence[Any]) -> list[Any]:
+            if "poison" in inputs:
+                raise OneFails("the model failed") if len(inputs) > 1 else RowRefused(0, "the model failed")
+            return super().ask(inputs)
+
+    source = write_csv(tmp_path / "in.csv", ["a", "poison", "b"])
+    assert go(source, Breaks()) == (3, 1)
+    assert [row["prediction"] or row["error"] for row in read_csv(tmp_path / "out.csv")] == [
+        "A",
+        "the model failed",
+        "B",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,11 +193,10 @@ def test_what_should_be_tried_later_is(tmp_path: Path) -> None:
     [
         ("in.csv", b"id,other\n1,a\n"),
         ("in.csv", b"text,text\na,b\n"),
-        ("in.csv", b"id,text\n1\n"),
+        ("in.csv", b"id,text\r1,a\r"),
+        ("in.csv", b'id,text\n1,a\n2,"never closed\n3,b\n'),
         ("in.csv", b"text\n\xff\n"),
         ("in.csv", b""),
-        ("in.jsonl", b'{"text": "a"\n'),
-        ("in.jsonl", b"[1]\n"),
         ("in.txt", b"text\n"),
     ],
     ids=str,
@@ -148,6 +205,52 @@ def test_bad_tables(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadTable):
         go(tmp_path / name, Upper())
+
+
+def test_a_csv_row_with_too_few_or_too_many_fields_has_that_as_its_error(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(b"id,text\n1\n2,hello, world\n3,c\n")
+    assert go(source, Upper()) == (3, 2)
+    assert read_csv(tmp_path / "out.csv") == [
+        {"id": "1", "text": "", "prediction": "", "error": "line 2 has 1 fields, the header 2"},
+        {"id": "2", "text": "hello", "prediction": "", "error": "line 3 has 3 fields, the header 2"},
+        {"id": "3", "text": "c", "prediction": "C", "error": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"text": "a"',
+        b"[1]",
+        b"null",
+        b'{"text": NaN}',
+        b'{"text": 1e999}',
+        b'{"text": "\\ud800"}',
+        b'{"text": "\xff"}',
+        b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=lambda line: repr(line[:20]),
+)
+def test_a_broken_json_line_has_that_as_its_error(tmp_path: Path, line: bytes) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b'\xef\xbb\xbf{"text": "a"}\n' + line + b'\n{"text": "b"}\n')
+    assert go(source, Upper()) == (3, 1)
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
+        {"text": "a", "prediction": {"label": "A", "score": 0.5}, "error": None},
+        {"prediction": None, "error": "line 2 is not a JSON object in UTF-8"},
+        {"text": "b", "prediction": {"label": "B", "score": 0.5}, "error": None},
+    ]
+
+
+def test_labels_that_were_asked_for_are_in_the_csv(tmp_path: Path) -> None:
+    class AllLabels(Upper):
+        def ask(self, inputs: Sequence[Any]) -> list[Any]:
+            return [{**answer, "labels": [answer]} for answer in super().ask(inputs)]
+
+    assert go(write_csv(tmp_path / "in.csv", ["a"]), AllLabels()) == (1, 0)
+    labels = json.loads(read_csv(tmp_path / "out.csv")[0]["prediction"])["labels"]
+    assert labels == [{"label": "A", "score": 0.5}]
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
@@ -180,7 +283,9 @@ def url() -> Iterator[str]:
             bad = [i for i, text in enumerate(body["inputs"]) if text == "bad"]
             status = 200
             answer: dict[str, Any] = {"predictions": [text.upper() for text in body["inputs"]]}
-            if body["model"] != "m":
+            if "poison" in body["inputs"]:
+                status, answer = 500, {"detail": "the model failed"}
+            elif body["model"] != "m":
                 status, answer = 404, {"detail": "no such model"}
             elif bad:
                 status, answer = 422, {"detail": "bad", "errors": [{"pointer": f"/inputs/{bad[0]}"}]}
@@ -203,15 +308,32 @@ def url() -> Iterator[str]:
 
 
 def test_the_command_over_http(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_csv(tmp_path / "in.csv", ["a", "bad", "c"])
+    source = write_csv(tmp_path / "in.csv", ["a", "bad", "c", "poison"])
     base = [str(source), "--column", "text", "--url", url]
     assert main([*base, "--model", "m"]) == 1
-    assert [row["prediction"] or row["error"] for row in read_csv(tmp_path / "in.predictions.csv")] == ["A", "bad", "C"]
-    assert "3 rows, 1 with an error" in capsys.readouterr().err
+    assert [row["prediction"] or row["error"] for row in read_csv(tmp_path / "in.predictions.csv")] == [
+        "A",
+        "bad",
+        "C",
+        "the model failed",
+    ]
+    assert "4 rows, 2 with an error" in capsys.readouterr().err
     assert main([*base, "--model", "other"]) == 3
-    assert "no such model" in capsys.readouterr().err
+    assert capsys.readouterr().err == "predict: no such model\n"
     assert main([*base, "--model", "m", "--out", str(source)]) == 2
     assert main([str(tmp_path / "absent.csv"), "--column", "text", "--model", "m", "--url", url]) == 2
+    (tmp_path / "folder.csv").mkdir()
+    assert main([str(tmp_path / "folder.csv"), "--column", "text", "--model", "m", "--url", url]) == 2
+    assert main([*base, "--model", "m", "--out", str(tmp_path / "absent" / "out.csv")]) == 2
+    assert main([*base[:-1], "http://127.0.0.1:port", "--model", "m"]) == 3
+    assert main([str(source), "--column", "absent", "--model", "m", "--url", "http://127.0.0.1:9"]) == 2
+
+
+@pytest.mark.parametrize("option", [("--parameters", "{bad"), ("--parameters", "[]"), ("--rows-per-request", "0")])
+def test_a_bad_option_is_named(option: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["in.csv", "--column", "text", "--model", "m", *option])
+    assert f"argument {option[0]}: " in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_there_is_tried_later() -> None:

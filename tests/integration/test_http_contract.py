@@ -34,6 +34,7 @@ def described(api: Server, schema: str, value: Any) -> None:
         ("/sim", b'{"target": "\\udc00", "texts": []}', 400, None),
         ("/sim", b'{"target": "a", "texts": ["b", ""]}', 422, "/texts/1"),
         ("/sim", b'{"target": "", "texts": ["b"]}', 422, "/target"),
+        ("/sim", b'{"target": "a", "texts": ["b", "\\u200b\\u200d"]}', 422, "/texts/1"),
         ("/sim", b'{"target": "a", "texts": ' + json.dumps(["b"] * 10_000).encode() + b"}", 422, "/texts"),
         ("/sim", b'{"target": "a", "texts": ["b", "' + b"x" * 1_000_000 + b'"]}', 422, "/texts/1"),
         ("/sim", json.dumps({"target": LONG, "texts": ["b"]}).encode(), 422, "/target"),
@@ -88,6 +89,22 @@ def test_any_text_is_answered_or_named(minilm_api: Server, text: str) -> None:
         assert all(-1.001 <= sim <= 1.001 for sim in document["context"]["sims"])
     else:
         assert (status, document["errors"][0]["pointer"]) == (422, "/texts/1")
+
+
+def test_as_many_texts_as_the_limit_says_are_compared(minilm_api: Server) -> None:
+    answer = minilm_api.post("/sim", {"target": "a", "texts": ["b"] * 1000})
+    assert (answer.status, len(answer.json()["context"]["sims"])) == (200, 1000)
+    refused = minilm_api.post("/sim", {"target": "a", "texts": ["b"] * 1001})
+    assert (refused.status, refused.json()["detail"]) == (422, "1001 texts, at most 1000 are accepted")
+    predicted = minilm_api.post("/predict", {"model": "minilm", "inputs": ["b"] * 1001})
+    assert (predicted.status, predicted.json()["errors"][0]["pointer"]) == (422, "/inputs")
+
+
+@pytest.mark.parametrize("header", [b"SCRIPT_NAME: /models", b"PATH_INFO: /models"])
+def test_no_header_says_which_path_was_asked(minilm_api: Server, header: bytes) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n"
+    status, _, body = exchange(minilm_api.port, request, shut=False)
+    assert (status, json.loads(body)) == (200, {"status": "alive"})
 
 
 def test_truncation_is_told(minilm_api: Server) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
         manifest, folder = Manifest.from_json(spec["manifest"]), Path(spec["folder"])
         module = task_module(manifest.task)
         model = module.load_model(folder, manifest, spec["precision"])
-        warm(model, module.open_web(folder, manifest, Limits(10, 1000)), module.WARM_INPUTS)
+        warm(model, module.open_web(folder, manifest, Limits(1000)), module.WARM_INPUTS)
         before_lanes = getattr(model, "before_lanes", lambda: None)
         before_lanes()
         try:

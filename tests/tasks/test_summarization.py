@@ -17,7 +17,7 @@ from tests.rigs.leader import Leader
 from tests.small_models import save_small_t5
 from tests.small_tokenizers import save_small_tokenizer
 
-LIMITS = Limits(max_inputs=20, max_text_chars=2000)
+LIMITS = Limits(max_text_chars=2000)
 TEXTS = ["the film was good", "a bad day and a good train, not very 123", "abc " * 12, "food", "the day was very bad"]
 
 

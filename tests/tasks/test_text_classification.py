@@ -13,7 +13,7 @@ from model_api.tasks.text_classification import WARM_INPUTS, load_model, normali
 from tests.small_models import CONFIGS, save_small_model
 from tests.small_tokenizers import save_small_tokenizer
 
-LIMITS = Limits(max_inputs=50, max_text_chars=5000)
+LIMITS = Limits(max_text_chars=5000)
 FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert"]
 TEXTS = ["good", "the film was not very good!", "a bad, bad day; the train stood still for 3 hours", "x" * 40]
 LONG = "the food was good and the day was not bad " * 20
@@ -186,11 +186,6 @@ def test_a_head_that_does_not_fit_is_refused(bert: Path) -> None:
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(Refused, match=r"classifier\.weight"):
         load_model(other, manifest(), "float32")
-
-
-def test_too_many_inputs(bert: Path) -> None:
-    with pytest.raises(InvalidInput, match="51 texts"):
-        open_web(bert, manifest(), LIMITS).prepare(["good"] * 51, {})
 
 
 def test_built_in_texts_fit_any_model(bert: Path) -> None:
