@@ -36,8 +36,15 @@ class LaneGone(Exception):
 class Lane(Protocol):
     """One model process."""
 
-    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> Sequence[Array]:
-        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died."""
+    def forward(
+        self,
+        arrays: Sequence[Array],
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> Sequence[Array]:
+        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died, or
+        was ended because `abandoned`, which is asked now and then, said that nobody waits for the outputs."""
 
 
 class LaneGroup(Hashable, Protocol):
@@ -238,7 +245,13 @@ class Batcher:
         failure: Exception | None = None
         try:
             arrays = [entry.arrays[row] for entry, rows in parts for row in rows]
-            outputs = lane.forward(arrays, parts[0][0].forward_parameters, timeout_s)
+            outputs = lane.forward(
+                arrays,
+                parts[0][0].forward_parameters,
+                timeout_s,
+                # A lane that dies costs its successors a restart: worth it for seconds of work, not for milliseconds.
+                _abandoned(parts) if cast(LaneGroup, parts[0][0].group).long_running else None,
+            )
             if len(outputs) != n_rows:
                 raise ForwardFailed(f"the model gave {len(outputs)} outputs for {n_rows} rows")
         except (ForwardFailed, LaneGone) as error:
@@ -277,6 +290,10 @@ class Batcher:
             self._finish(entry, ForwardFailed("the model failed on this input"))
             return
         self._scheduler.put_back(entry, rows)
+
+
+def _abandoned(parts: Sequence[tuple[_Request, Sequence[int]]]) -> Callable[[], bool]:
+    return lambda: all(entry.outcome.done() or entry.has_left() for entry, _ in parts)
 
 
 def _can_run(group: Hashable, takes_long: bool) -> bool:

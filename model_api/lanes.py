@@ -9,11 +9,13 @@ Every arrow is a socket pair; each end notices at once when the other dies. See 
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ from model_api.tasks import Array
 
 log = logging.getLogger(__name__)
 
+LOOK_FOR_CALLERS_EVERY_S = 0.25
 _MODEL_PROCESS_ENV = {
     # More threads per lane would fight over the cores; and fork is safe only while its parent ran on one thread.
     "OMP_NUM_THREADS": "1",
@@ -111,23 +114,42 @@ class ProcessLane:
         self._kill = kill
         self.alive = True
 
-    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> Sequence[Array]:
-        """See batching.Lane. A lane that isn't done after `timeout_s` is killed."""
+    def forward(
+        self,
+        arrays: Sequence[Array],
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> Sequence[Array]:
+        """See batching.Lane. A lane that isn't done after `timeout_s`, or that was abandoned, is killed."""
         try:
             self._connection.settimeout(timeout_s)
             messages.send(self._connection, {"parameters": parameters}, arrays)
+            if abandoned is not None:
+                self._wait_for_an_answer(timeout_s, abandoned)
             header, outputs = messages.receive(self._connection)
         except (OSError, ValueError) as error:
-            self.close()
             if isinstance(error, TimeoutError):
                 fields = {"lane_pid": self.pid, "timeout_s": round(timeout_s, 1)}
-                log.error("lane killed: no answer in time", extra={"fields": fields})
+                log.error(f"lane killed: {error or 'no answer in time'}", extra={"fields": fields})
                 self._kill(self.index)
+            self.close()
             raise LaneGone(str(error)) from error
         if "error" in header:
             log.error("forward raised", extra={"fields": {"lane_pid": self.pid, "error": header["error"]}})
             raise ForwardFailed("the model failed on this input")
         return outputs
+
+    def _wait_for_an_answer(self, timeout_s: float, abandoned: Callable[[], bool]) -> None:
+        """Until its first byte. Raises TimeoutError when time is up, or when nobody waits any more."""
+        deadline = time.monotonic() + timeout_s
+        answers = select.poll()
+        answers.register(self._connection, select.POLLIN)
+        while not answers.poll(LOOK_FOR_CALLERS_EVERY_S * 1e3):
+            if abandoned():
+                raise TimeoutError("nobody waits for its answer")
+            if time.monotonic() >= deadline:
+                raise TimeoutError
 
     def close(self) -> None:
         self.alive = False

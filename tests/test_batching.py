@@ -36,6 +36,7 @@ class Group:
         self.open = True
         self.idle: list[Any] = [self] * n_lanes
         self.batches: list[int] = []
+        self.abandoned: Callable[[], bool] | None = None  # as the last forward was given it
 
     def is_open(self) -> bool:
         return self.open
@@ -49,8 +50,15 @@ class Group:
     def put_lane(self, lane: Any) -> None:
         self.idle.append(lane)
 
-    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> Sequence[Array]:
+    def forward(
+        self,
+        arrays: Sequence[Array],
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> Sequence[Array]:
         self.batches.append(len(arrays))
+        self.abandoned = abandoned
         return self.behaviour(arrays)
 
 
