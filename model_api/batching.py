@@ -37,12 +37,19 @@ class LaneGone(Exception):
 class Lane(Protocol):
     """One model process, that runs one batch at a time."""
 
-    def start(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> None:
+    def start(
+        self,
+        arrays: Sequence[Array],
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> None:
         """Hand it a batch, without waiting for the outputs. Raises LaneGone if the process died."""
 
     def outputs(self) -> Sequence[Array]:
-        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died or
-        took longer than its `timeout_s`."""
+        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died, took
+        longer than its `timeout_s`, or was ended because `abandoned`, which is asked now and then, said that nobody
+        waits for the outputs."""
 
 
 class LaneGroup(Hashable, Protocol):
@@ -289,7 +296,9 @@ class Batcher:
         timeout_s = max(entry.deadline for entry, _ in work.parts) - work.started_at + FORWARD_GRACE_S
         arrays = [entry.arrays[row] for entry, rows in work.parts for row in rows]
         with _failures_of(work):
-            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s)
+            # A lane that dies costs its successors a restart: worth it for seconds of work, not for milliseconds.
+            abandoned = _abandoned(work.parts) if work.group.long_running else None
+            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s, abandoned)
 
     def _complete(self, work: "_Work") -> list[_Request]:
         """Wait for the outputs of a batch; the requests that are settled by them, whose callers still sleep."""
@@ -340,3 +349,7 @@ class Batcher:
             self._finish(entry, ForwardFailed("the model failed on this input"))
             return
         self._scheduler.put_back(entry, rows)
+
+
+def _abandoned(parts: Sequence[tuple[_Request, Sequence[int]]]) -> Callable[[], bool]:
+    return lambda: all(entry.outcome is not None or entry.has_left() for entry, _ in parts)

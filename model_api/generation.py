@@ -6,6 +6,7 @@ depends on its seed and its text alone.
 """
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from model_api.settings import available_cores
 from model_api.weights import CONFIG_FILE, WeightReader
 
 TokenIds = npt.NDArray[np.int32]
+SAMPLED_AT_A_TIME = 8  # rows, each on a thread of its own
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,46 @@ class CTranslate2Generator:
         self._folder = folder
         self.precision = precision
         self._threads = threads or available_cores()
-        self._translator = self._open()
+        self._translator: Any = self._open(workers=1)  # None after sampling: the weights are never here twice
 
-    def _open(self) -> Any:
+    def _open(self, workers: int) -> Any:
         import ctranslate2
 
         return ctranslate2.Translator(
-            str(self._folder), device="cpu", compute_type=self.precision, intra_threads=self._threads
+            str(self._folder),
+            device="cpu",
+            compute_type=self.precision,
+            inter_threads=workers,
+            intra_threads=max(1, self._threads // workers),
         )
 
     def generate(self, rows: Sequence[TokenIds], search: Search) -> list[TokenIds]:
         if search.seed is None:
+            self._translator = self._translator or self._open(workers=1)
             return self._translate(self._translator, rows, search)
-        import ctranslate2
-
         generated = []
-        for row in rows:
-            # A thread of CTranslate2's takes the seed once, before its first draw: each row gets fresh threads.
-            ctranslate2.set_random_seed(search.seed)
-            generated += self._translate(self._open(), [row], search)
+        for start in range(0, len(rows), SAMPLED_AT_A_TIME):
+            generated += self._sample(rows[start : start + SAMPLED_AT_A_TIME], search)
         return generated
 
-    def _translate(self, translator: Any, rows: Sequence[TokenIds], search: Search) -> list[TokenIds]:
+    def _sample(self, rows: Sequence[TokenIds], search: Search) -> list[TokenIds]:
+        """A worker thread of CTranslate2's takes the seed once, before its first draw. So each row gets a worker that
+        has never drawn: the model is loaded anew with a worker per row, and no row goes on after its first token
+        before every row has a worker."""
+        import ctranslate2
+
+        ctranslate2.set_random_seed(search.seed)
+        self._translator = None
+        all_began = threading.Barrier(len(rows))
+
+        def on_token(step: Any) -> bool:
+            if step.step == 0:
+                all_began.wait()
+            return False
+
+        return self._translate(self._open(workers=len(rows)), rows, search, max_batch_size=1, callback=on_token)
+
+    def _translate(self, translator: Any, rows: Sequence[TokenIds], search: Search, **more: Any) -> list[TokenIds]:
         sampling = {} if search.seed is None else {"sampling_topk": 0, "sampling_temperature": search.temperature}
         results = translator.translate_batch(
             [[str(token) for token in row.tolist()] for row in rows],
@@ -86,6 +106,7 @@ class CTranslate2Generator:
             return_end_token=True,
             max_input_length=0,
             **sampling,
+            **more,
         )
         return [np.array([int(token) for token in result.hypotheses[0]], np.int32) for result in results]
 

@@ -9,11 +9,13 @@ Every arrow is a socket pair; each end notices at once when the other dies. See 
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ from model_api.tasks import Array
 
 log = logging.getLogger(__name__)
 
+LOOK_FOR_CALLERS_EVERY_S = 0.25
 _MODEL_PROCESS_ENV = {
     # More threads per lane would fight over the cores; and fork is safe only while its parent ran on one thread.
     "OMP_NUM_THREADS": "1",
@@ -110,18 +113,28 @@ class ProcessLane:
         self._connection = connection
         self._kill = kill
         self._timeout_s = 0.0
+        self._abandoned: Callable[[], bool] | None = None
         self.alive = True
 
-    def start(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> None:
+    def start(
+        self,
+        arrays: Sequence[Array],
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> None:
         """See batching.Lane."""
         self._timeout_s = timeout_s
+        self._abandoned = abandoned
         with self._gone_if_broken():
             self._connection.settimeout(timeout_s)
             messages.send(self._connection, {"parameters": parameters}, arrays)
 
     def outputs(self) -> Sequence[Array]:
-        """See batching.Lane. A lane that isn't done after `timeout_s` is killed."""
+        """See batching.Lane. A lane that isn't done after `timeout_s`, or that was abandoned, is killed."""
         with self._gone_if_broken():
+            if self._abandoned is not None:
+                self._wait_for_an_answer(self._timeout_s, self._abandoned)
             header, outputs = messages.receive(self._connection)
         if "error" in header:
             log.error("forward raised", extra={"fields": {"lane_pid": self.pid, "error": header["error"]}})
@@ -133,12 +146,23 @@ class ProcessLane:
         try:
             yield
         except (OSError, ValueError) as error:
-            self.close()
             if isinstance(error, TimeoutError):
                 fields = {"lane_pid": self.pid, "timeout_s": round(self._timeout_s, 1)}
-                log.error("lane killed: no answer in time", extra={"fields": fields})
+                log.error(f"lane killed: {error or 'no answer in time'}", extra={"fields": fields})
                 self._kill(self.index)
+            self.close()
             raise LaneGone(str(error)) from error
+
+    def _wait_for_an_answer(self, timeout_s: float, abandoned: Callable[[], bool]) -> None:
+        """Until its first byte. Raises TimeoutError when time is up, or when nobody waits any more."""
+        deadline = time.monotonic() + timeout_s
+        answers = select.poll()
+        answers.register(self._connection, select.POLLIN)
+        while not answers.poll(LOOK_FOR_CALLERS_EVERY_S * 1e3):
+            if abandoned():
+                raise TimeoutError("nobody waits for its answer")
+            if time.monotonic() >= deadline:
+                raise TimeoutError
 
     def close(self) -> None:
         self.alive = False

@@ -27,7 +27,7 @@ from model_api.polling import Poller
 from model_api.reporting import StatusReporter
 from model_api.repository import Published, Repository
 from model_api.settings import Settings
-from model_api.tasks import Limits, is_long_running, task_module
+from model_api.tasks import Limits, is_long_running, loading_bytes, task_module
 from model_api.versions import Routes, Version
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class Manager:
 
     def _wait_for_memory(self, model: LoadedModel, version: Version, lacking_bytes: int) -> None:
         """Try again later; where the model's option allows a gap and that makes room, unload what serves first."""
-        peak_bytes = version.manifest.memory_bytes
+        peak_bytes = self._loading_bytes(version.manifest)
         free_bytes = max(0, peak_bytes - lacking_bytes)
         reason = f"not enough memory: loading peaks at {peak_bytes / 1e6:.0f} MB, {free_bytes / 1e6:.0f} MB are free"
         serving = model.serving
@@ -219,12 +219,16 @@ class Manager:
         """How much memory the peak of loading `manifest` needs beyond what is free and not promised to other loads."""
         versions = [v for m in self._models.values() for v in m.versions.values()]
         loading = [v for v in versions if v.phase == Phase.LOADING and v.group is not None]
-        needed_bytes = manifest.memory_bytes + sum(v.manifest.memory_bytes for v in loading)
+        needed_bytes = sum(self._loading_bytes(m) for m in (manifest, *(v.manifest for v in loading)))
         free = [free_bytes for free_bytes in (memory.available_bytes(),) if free_bytes is not None]
         if self._settings.memory_budget_bytes is not None:
             loaded_bytes = sum(v.memory_bytes for v in [*versions, *self._leaving])
             free.append(self._settings.memory_budget_bytes - loaded_bytes)
         return needed_bytes - min(free) if free else 0
+
+    def _loading_bytes(self, manifest: Manifest) -> int:
+        folder = LocalStore(self._settings.local_store).folder(manifest.digest)
+        return loading_bytes(folder, manifest, self._settings.precision)
 
     def _receive(self, group: ProcessGroup, event: Mapping[str, Any], manifest: Manifest) -> None:
         """On the group's reader thread: do what takes a while here, and pass the event on."""

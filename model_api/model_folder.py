@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -227,9 +228,14 @@ def infer_task(files: Mapping[str, Path]) -> str:
     )
 
 
-def memory_bytes(tensors: Sequence[Tensor]) -> int:
+def memory_bytes(tensors: Sequence[Tensor], task: str) -> int:
     """Estimated peak while loading: the weights as they lie in the file, plus a prepacked float32-sized copy of every
-    matrix but the embedding tables (those stay mapped), plus 64 MiB for what any process group needs."""
+    matrix but the embedding tables (those stay mapped), plus 64 MiB for what any process group needs.
+
+    A summarizer's peak is its conversion: a float32-sized copy of everything, and 256 MiB for the converter itself.
+    """
+    stored = sum(t.n_bytes for t in tensors)
+    if task == "summarization":
+        return stored + sum(4 * math.prod(t.shape) for t in tensors) + 256 * 2**20
     matrices = [t for t in tensors if len(t.shape) == 2 and "embed" not in t.name and "shared" not in t.name]
-    prepacked = sum(4 * t.shape[0] * t.shape[1] for t in matrices)
-    return sum(t.n_bytes for t in tensors) + prepacked + 64 * 2**20
+    return stored + sum(4 * t.shape[0] * t.shape[1] for t in matrices) + 64 * 2**20

@@ -144,7 +144,7 @@ def hash_folder(name: str, folder: Path, signature: Signature) -> Manifest:
     poller's. Raises Refused if it must not be served, Changed if it changed meanwhile, other OSError."""
     entries, tensors, task = _hash_unchanged(folder, signature)
     sealed = _check_seal(folder, entries)
-    manifest = sealed or Manifest(name, "plain", task, entries, memory_bytes(tensors))
+    manifest = sealed or Manifest(name, "plain", task, entries, memory_bytes(tensors, task))
     if take_signature(folder) != signature:
         raise Changed("changed while it was compared with its checksums")
     return replace(manifest, model=name, version=manifest.digest)

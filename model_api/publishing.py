@@ -63,7 +63,7 @@ def draft(
                 progress(done_bytes, max(total_bytes, done_bytes))
         entries.append(FileEntry(path, n_bytes, sha256.hexdigest()))
     manifest = Manifest(
-        name, "unnamed", task, tuple(entries), memory_bytes(tensors), dict(options or {}), tuple(probes)
+        name, "unnamed", task, tuple(entries), memory_bytes(tensors, task), dict(options or {}), tuple(probes)
     )
     return Draft(manifest, files, folder)
 

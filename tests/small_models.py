@@ -45,15 +45,12 @@ def save_small_model(family: str, folder: Path, model_class: Any = None, **save:
     return model.eval()
 
 
-def save_small_t5(folder: Path, *, gated: bool = False, seed: int = 2) -> Any:
+def save_small_t5(folder: Path, *, gated: bool = False, seed: int = 2, **sizes: int) -> Any:
     """A T5 with random weights, lively enough to end its summaries by itself now and then."""
     config = transformers.T5Config(
         vocab_size=VOCABULARY,
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
         num_heads=4,
+        **{"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, **sizes},
         feed_forward_proj="gated-gelu" if gated else "relu",
         tie_word_embeddings=not gated,
         pad_token_id=1,

@@ -37,6 +37,7 @@ class Group:
         self.idle: list[Any] = [self] * n_lanes
         self.batches: list[int] = []
         self.started: dict[int, Sequence[Array]] = {}  # by runner thread, for this object is all of its lanes
+        self.abandoned: Callable[[], bool] | None = None  # as the last batch was given it
 
     def is_open(self) -> bool:
         return self.open
@@ -50,9 +51,16 @@ class Group:
     def put_lane(self, lane: Any) -> None:
         self.idle.append(lane)
 
-    def start(self, arrays: Sequence[Array], parameters: Mapping[str, Any], timeout_s: float) -> None:
+    def start(
+        self,
+        arrays: Sequence[Array],
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> None:
         self.started[threading.get_ident()] = arrays
         self.batches.append(len(arrays))
+        self.abandoned = abandoned
 
     def outputs(self) -> Sequence[Array]:
         return self.behaviour(self.started.pop(threading.get_ident()))

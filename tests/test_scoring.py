@@ -60,3 +60,8 @@ def test_means() -> None:
     first, second = dict.fromkeys(SCORES, 0.25), dict.fromkeys(SCORES, 0.75)
     assert mean_scores([first, second]) == dict.fromkeys(SCORES, 0.5)
     assert mean_scores([]) == dict.fromkeys(SCORES, None)
+
+
+def test_no_score_is_above_one() -> None:
+    text = "the cat sat on the mat"  # sacrebleu gives 100.00000000000004
+    assert max(score_pair(text, text).values()) == 1.0

@@ -81,8 +81,10 @@ class ModelSide(Protocol):
 
 
 class TaskModule(Protocol):
-    """Two more names are read where a module has them: LONG_RUNNING = True (a forward takes seconds: one lane per
-    version, a runner of its own) and COMPARES_TO_FLOAT32 = False (its bfloat16 isn't checked against float32)."""
+    """More names are read where a module has them: LONG_RUNNING = True (a forward takes seconds: one lane per version,
+    a runner of its own), COMPARES_TO_FLOAT32 = False (its bfloat16 isn't checked against float32) and
+    `loading_bytes(folder, manifest, precision)` (the peak of a load, where the local store makes it less than the
+    manifest's; called in the web process before the load, so `folder` may not be there yet)."""
 
     WARM_INPUTS: Sequence[Any]
     """Inputs of several shapes, run before the first caller's; their outputs must be finite."""
@@ -104,6 +106,12 @@ def task_module(task: str) -> TaskModule:
 def is_long_running(task: str) -> bool:
     """Whether a forward of this task takes seconds. False for an unknown task."""
     return task in MODULES and bool(getattr(task_module(task), "LONG_RUNNING", False))
+
+
+def loading_bytes(folder: Path, manifest: Manifest, precision: str) -> int:
+    """The estimated peak of loading `manifest`, whose copy lies, or will, in `folder`."""
+    ask = getattr(task_module(manifest.task), "loading_bytes", None) if manifest.task in MODULES else None
+    return int(ask(folder, manifest, precision)) if ask else manifest.memory_bytes
 
 
 def repeatable(web: WebSide | None, parameters: Mapping[str, Any]) -> bool:

@@ -115,7 +115,7 @@ class SummarizationModel:
         from model_api.conversion import TYPES, NotConvertible, converted_folder
         from model_api.generation import Generator, TransformersGenerator
 
-        asked = str(manifest.options.get("precision", "float32" if precision == "float32" else "int8"))
+        asked = weights_type(manifest, precision)
         engine = manifest.options.get("engine", "ctranslate2")
         if asked not in TYPES or engine not in ("ctranslate2", "transformers"):
             raise Refused("manifest.json", f"precision {asked!r} with engine {engine!r} is not served")
@@ -175,6 +175,20 @@ class SummarizationModel:
         if "error" in header:
             raise LoadFailed(f"the trial run failed: {header['error']}")
         return [np.asarray(output) for output in outputs]
+
+
+def weights_type(manifest: Manifest, precision: str) -> str:
+    """What the manifest asks for, else what the instance's `precision` comes to."""
+    return str(manifest.options.get("precision", "float32" if precision == "float32" else "int8"))
+
+
+def loading_bytes(folder: Path, manifest: Manifest, precision: str) -> int:
+    """See tasks.TaskModule: a conversion that lies there already needn't be paid for again."""
+    from model_api import conversion
+
+    weights = weights_type(manifest, precision)
+    made = conversion.loading_bytes(folder, weights) if weights in conversion.TYPES else None
+    return manifest.memory_bytes if made is None else min(made, manifest.memory_bytes)
 
 
 def open_web(folder: Path, manifest: Manifest, limits: Limits) -> SummarizationWeb:

@@ -68,7 +68,7 @@ def main() -> int:
         "seconds": round(time.monotonic() - began, 1),
     }
     write_probes(model_folder, arguments.out / "probes.json")
-    where = record_run({**asdict(recipe), "base": base.name}, metrics, arguments.out / "run.json")
+    where = record_run({**asdict(recipe), "base": "/".join(base.parts[-2:])}, metrics, arguments.out / "run.json")
     print(
         f"train: held-out accuracy {metrics['test_accuracy']:.3f}, bag of words {metrics['bag_of_words_accuracy']:.3f},"
         f" majority class {metrics['majority_accuracy']:.3f}, in {metrics['seconds']:.0f} s; written to {where}"

@@ -179,3 +179,19 @@ def test_every_concurrent_caller_gets_its_own_answer(port: int) -> None:
 
     with ThreadPoolExecutor(64) as callers:
         assert len(list(callers.map(call, range(256)))) == 256
+
+
+def test_kept_alive_connections_never_use_up_the_threads(port: int) -> None:
+    """Eight threads: more connections than that have asked once and may ask again at any moment."""
+    ask = JSON_HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(SIM), SIM)
+    connections = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(20)]
+    try:
+        for _ in range(2):
+            for connection in connections:
+                connection.sendall(ask)
+                answer = connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert b"\r\n\r\n{" in answer  # the body comes with the headers
+    finally:
+        for connection in connections:
+            connection.close()

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from model_api import publishing
+from model_api import publishing, store_changes
+from model_api.repository import Layout
 from tests.rigs.author import Author
 from tests.rigs.models import tiny_model
 from tests.rigs.server import Server, server
+from tests.small_models import save_small_t5
+from tests.small_tokenizers import save_small_tokenizer
 
 pytestmark = pytest.mark.integration
 BUDGET_BYTES = 10**9
@@ -56,3 +59,16 @@ def test_what_fits_only_without_the_old_version_is_loaded_after_it_if_the_model_
     api.wait_for_model("tiny", state="serving", version="2")
     assert answering_version(api) == "2"
     assert [r["version"] for r in api.log_records() if r["message"] == "version unloaded first"] == ["1"]
+
+
+def test_a_summarizer_is_admitted_by_what_its_conversion_takes(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "efs")
+    store_changes.init(layout.root)
+    save_small_t5(tmp_path / "t5")
+    save_small_tokenizer(tmp_path / "t5", max_tokens=64, ends="t5")
+    made = publishing.draft(tmp_path / "t5", "summary", lambda done, total: None)
+    publishing.publish(layout, made, lambda done, total: None)
+    settings = {"MODEL_API_EFS_ROOT": layout.root, "MODEL_API_MEMORY_BUDGET_BYTES": 200 * 2**20}
+    with server(tmp_path / "api", **settings) as api:
+        shown = api.wait_for_model("summary", state="failed")
+        assert "loading peaks at 269 MB, 210 MB are free" in shown["refused"][0]["reason"]

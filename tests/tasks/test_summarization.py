@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from model_api.errors import InvalidInput, Refused
-from model_api.generation import Search
+from model_api.generation import SAMPLED_AT_A_TIME, Search
 from model_api.manifest import FileEntry, Manifest
 from model_api.tasks import Limits
 from model_api.tasks.summarization import load_model, open_web, read_parameter_defaults
@@ -128,6 +128,18 @@ def test_a_sample_depends_on_its_seed_and_text_alone(t5: Path, engine: str) -> N
         assert lane.ids(TEXTS[:3], temperature=1.0, seed=6, max_new_tokens=12) != first
         unseeded = {str(lane.ids(TEXTS[:1], temperature=1.0, max_new_tokens=12)) for _ in range(4)}
     assert len(unseeded) > 1
+
+
+def test_more_samples_than_are_drawn_at_a_time(t5: Path) -> None:
+    texts = [text + " food" * n for n in range(2) for text in TEXTS]
+    assert len(texts) > SAMPLED_AT_A_TIME
+    search: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_new_tokens": 12}
+    with InLane(t5, precision="float32") as lane:
+        greedy = lane.ids(texts)
+        together = lane.ids(texts, **search)
+        assert together == [lane.ids([text], **search)[0] for text in texts]
+        assert lane.ids(texts[::-1], **search) == together[::-1]
+        assert lane.ids(texts) == greedy
 
 
 def test_only_what_repeats_may_be_cached(t5: Path) -> None:
