@@ -21,7 +21,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3}
 
 INFINITY = {
     "engine": "torch",
-    "dtype": "float32",
+    "dtype": "bfloat16",
     "max_batch": 32,
     "workers": 1,
     "threads": 2,
@@ -31,9 +31,9 @@ INFINITY = {
     "native": False,
 }
 LITSERVE = {
-    "dtype": "float32",
-    "max_batch": 16,
-    "batch_timeout_s": 0.0,
+    "dtype": "bfloat16",
+    "max_batch": 8,
+    "batch_timeout_s": 0.005,
     "workers": 2,
     "threads": 1,
     "encode_batch": 64,
@@ -131,18 +131,18 @@ LITSERVE_CANDIDATES = [
     *_grid(LITSERVE, max_batch=[1, 8, 16, 64], batch_timeout_s=[0.0, 0.005]),
     *_grid({**LITSERVE, "workers": 1, "threads": 2}, max_batch=[8, 64]),
     *_grid(LITSERVE, encode_batch=[32, 128]),
-    *_grid(LITSERVE, dtype=["bfloat16"], max_batch=[8, 16, 64]),
+    *_grid(LITSERVE, dtype=["float32"], max_batch=[8, 16, 64]),
     *_grid(LITSERVE, fast_queue=[False]),
 ]
 INFINITY_CANDIDATES = [
     *_grid(INFINITY, max_batch=[8, 32, 128], bettertransformer=[False, True]),
-    *_grid(INFINITY, dtype=["bfloat16"], max_batch=[8, 32]),
+    *_grid(INFINITY, dtype=["float32"], max_batch=[8, 32]),
     *_grid({**INFINITY, "workers": 2, "threads": 1}, max_batch=[8, 32], dtype=["float32", "bfloat16"]),
     *_grid(INFINITY, lengths_via_tokenize=[True]),
-    *_grid({**INFINITY, "engine": "optimum"}, max_batch=[8, 32, 128]),
-    *_grid({**INFINITY, "engine": "optimum", "workers": 2, "threads": 1}, max_batch=[8, 32]),
+    *_grid({**INFINITY, "dtype": "float32", "engine": "optimum"}, max_batch=[8, 32, 128]),
+    *_grid({**INFINITY, "dtype": "float32", "engine": "optimum", "workers": 2, "threads": 1}, max_batch=[8, 32]),
     *_grid(INFINITY, native=[True]),
-    *_grid({**INFINITY, "engine": "optimum"}, native=[True]),
+    *_grid({**INFINITY, "dtype": "float32", "engine": "optimum"}, native=[True]),
 ]
 
 OURS = {"application": "application:application", "precision": "auto"}

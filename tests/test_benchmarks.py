@@ -195,7 +195,7 @@ def test_the_page_is_made_of_the_figures() -> None:
     page = report.performance_page(sample_results(), tried)
     assert "| LitServe | 10.0 | 10.0 | 20.0 | 10.0 |" in page
     assert "- date: 2024-06-07" in page
-    assert "| 16 | 50.0 | 90.0 | 2.0 | 20.8 |" in page
+    assert f"| {settings['max_batch']} | 50.0 | 90.0 | 2.0 | 20.8 |" in page
     assert "| 1 | - | - | - | did not start |" in page
     assert "| 1 caller | 5.00 | 12.5 | 2.50 | 10.0 | 25.0 | 2.50 | 450 |" in page
     assert "| one text of minilm | 1,000 | 2,000 | 51 % |" in page
