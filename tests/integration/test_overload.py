@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from model_api.batching import PATIENCE_S
 from tests.rigs.polling import wait_until
 from tests.rigs.server import Server, server
 
@@ -81,6 +83,8 @@ def test_who_left_is_not_computed_for(api: Server) -> None:
             with socket.create_connection(("127.0.0.1", api.port)) as leaving:
                 leaving.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
                 wait_until(lambda: entries(api) == 2)
+            left = time.monotonic()
+            wait_until(lambda: time.monotonic() > left + PATIENCE_S)
         assert running.result(30).status == 200
     (line,) = wait_until(lambda: [r for r in api.log_records() if r.get("id") == "left-1"])
     assert line["status"] == 499
