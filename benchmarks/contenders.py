@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.bodies import EMBEDDINGS, SIM, Dialect
 from benchmarks.environments import BUILD, ROOT, own_python, peer_python
 from benchmarks.weights import model_folder, onnx_folder, published_root
+from model_api.processor import choose_precision
 
 Settings = Mapping[str, Any]
 PEERS = ROOT / "benchmarks" / "peers"
@@ -66,8 +67,6 @@ class Contender:
 
 def machine_precision() -> str:
     """What our server computes in when it may choose."""
-    from model_api.encoder import choose_precision  # torch comes with it, so only where it is needed
-
     return choose_precision("auto")
 
 

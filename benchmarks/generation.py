@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environments import BUILD
-from model_api.conversion import converted_folder
+from model_api.conversion import TYPES, conversion_path
 from model_api.generation import CTranslate2Generator, Search
+from model_api.manifest import FileEntry, Manifest
+from model_api.tasks.summarization import TASK
+from model_api.trial import convert
 
 NEW_TOKENS, INPUT_TOKENS = 48, 256
 BATCHES, BEAMS = (1, 8), (1, 4)
@@ -47,6 +50,15 @@ def model_folder() -> Path:
     return folder
 
 
+def conversions(folder: Path) -> dict[str, Path]:
+    """CTranslate2's form of the model in `folder`, by the weights' type. Forks: before anything starts threads."""
+    manifest = Manifest("t5", "1", "summarization", (FileEntry("-", 1, "0" * 64),), 1)
+    for precision in ("auto", "float32"):
+        if TASK.needs_conversion(folder, manifest, precision):
+            convert(TASK, folder, manifest, precision)
+    return {weights: conversion_path(folder, weights) for weights in TYPES}
+
+
 def per_second(summarise: Callable[[], Any], n: int, seconds: float) -> float:
     """Summaries per second, after one round that isn't counted."""
     summarise()
@@ -63,7 +75,7 @@ def main(seconds: float) -> None:
 
     torch.set_num_threads(1)
     folder = model_folder()
-    converted = {weights: converted_folder(folder, weights) for weights in ("int8", "float32")}
+    converted = conversions(folder)
     ours = {weights: CTranslate2Generator(path, weights, threads=1) for weights, path in converted.items()}
     reference = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     random = np.random.default_rng(0)

@@ -75,7 +75,8 @@ def _load(precision: str, kind: str) -> tuple[Any, list[list[Any]]]:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from model_api.encoder import Encoder, choose_precision
+    from model_api.encoder import Encoder
+    from model_api.processor import choose_precision
 
     tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
     tokenizer.no_padding()

@@ -19,16 +19,17 @@ ARTICLES = {"as in training": (2, 4), "longer": (10, 14)}  # sentences that don'
 
 def summaries(articles: Sequence[str], search: dict[str, Any]) -> dict[str, list[str]]:
     """Of every kind of generation, in the articles' order."""
-    from model_api.conversion import converted_folder
+    from benchmarks.generation import conversions
     from model_api.generation import CTranslate2Generator, Generator, Search, TransformersGenerator
     from model_api.manifest import FileEntry, Manifest
-    from model_api.tasks import Limits
-    from model_api.tasks.summarization import open_web
+    from model_api.tasks.contract import Limits
+    from model_api.tasks.summarization import TASK
 
     folder = trained_t5.model_folder()
-    web = open_web(folder, Manifest("t5", "1", "summarization", (FileEntry("-", 1, "0" * 64),), 1), Limits(10**6))
+    manifest = Manifest("t5", "1", "summarization", (FileEntry("-", 1, "0" * 64),), 1)
+    web = TASK.open_web(folder, manifest, Limits(10**6))
     prepared = web.prepare(articles, search)
-    converted = {weights: converted_folder(folder, weights) for weights in ("int8", "float32")}  # forks, so first
+    converted = conversions(folder)
     generators: dict[str, Generator] = {"transformers float32": TransformersGenerator(folder)}
     generators |= {f"CTranslate2 {weights}": CTranslate2Generator(path, weights) for weights, path in converted.items()}
     made = {}

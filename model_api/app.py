@@ -5,18 +5,13 @@ import logging
 from flask_openapi3 import Info, OpenAPI
 
 from model_api import problems
-from model_api.batching import Batcher
-from model_api.cache import Cache
-from model_api.cache_stores import open_store
 from model_api.calls import ModelService
-from model_api.manager import Manager
 from model_api.metrics import Metrics
 from model_api.routes import register_routes, responses
 from model_api.routes.requests import ApiRequest
 from model_api.routes.schemas import Problem
-from model_api.scheduling import Scheduler
-from model_api.service import Service
 from model_api.settings import Settings, unknown_settings
+from model_api.start import start_service
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +26,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     for name in unknown_settings():
         log.warning("no such setting", extra={"fields": {"name": name}})
     metrics = Metrics()
-    scheduler = Scheduler(
-        max_entries=settings.max_queue_entries, max_batch_tokens=settings.max_batch_tokens, lanes=settings.lanes
-    )
-    batcher = Batcher(scheduler, runners=settings.lanes, on_batch=metrics.observe_batch)
-    metrics.queue_entries.set_function(batcher.queue_entries)
-    manager = Manager(settings, batcher, metrics)
-    manager.start()
-    return build_app(Service(settings, manager, batcher, open_cache(settings, metrics)), settings, metrics)
-
-
-def open_cache(settings: Settings, metrics: Metrics) -> Cache | None:
-    """The result cache that the settings ask for; None where it is off. Connects to nothing yet."""
-    if settings.cache == "off":
-        return None
-    store = open_store(
-        settings.cache,
-        max_bytes=settings.cache_bytes,
-        deadline_s=settings.cache_timeout_s,
-        count=metrics.count_cache,
-    )
-    return Cache(store, settings.cache_ttl_s, metrics.count_cache)
+    return build_app(start_service(settings, metrics), settings, metrics)
 
 
 def build_app(service: ModelService, settings: Settings, metrics: Metrics | None = None) -> OpenAPI:

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
+from model_api.lane import Lane, LaneGone, LaneGroup
 from model_api.scheduling import Entry, Scheduler
-from model_api.tasks import Array
+from model_api.tasks.contract import Array
 
 log = logging.getLogger(__name__)
 
@@ -28,45 +29,6 @@ COST_SMOOTHING = 0.1  # share of the newest batch in the running mean of a token
 MAX_CRASHES = 2  # one retry elsewhere
 PATIENCE_S = 0.05  # asking whether a caller left costs a system call: not worth it for who waited less
 GOING_AWAY = "its processes are going away"
-
-
-class LaneGone(Exception):
-    """The lane died or was killed in mid-forward; what it ran may run elsewhere."""
-
-
-class Lane(Protocol):
-    """One model process, that runs one batch at a time."""
-
-    def start(
-        self,
-        arrays: Sequence[Array],
-        parameters: Mapping[str, Any],
-        timeout_s: float,
-        abandoned: Callable[[], bool] | None = None,
-    ) -> None:
-        """Hand it a batch, without waiting for the outputs. Raises LaneGone if the process died."""
-
-    def outputs(self) -> Sequence[Array]:
-        """One output per array, in order. Raises ForwardFailed if the model raised, LaneGone if the process died, took
-        longer than its `timeout_s`, or was ended because `abandoned`, which is asked now and then, said that nobody
-        waits for the outputs."""
-
-
-class LaneGroup(Hashable, Protocol):
-    """The lanes of one loaded version. Called by the batcher under its lock, so it must not block."""
-
-    long_running: bool
-    """Whether a batch takes seconds; such batches have a runner of their own and never hold the others'."""
-
-    seconds_per_token: float
-    """What a token of this version costs, as its batches show; the batcher keeps it up to date under its lock."""
-
-    def is_open(self) -> bool:
-        """False once the version goes away; from then on nothing is queued for it."""
-
-    def take_lane(self) -> Lane | None: ...
-    def idle_lanes(self) -> int: ...
-    def put_lane(self, lane: Lane) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from model_api.polling import Mount
+
 
 @dataclass(frozen=True)
 class CallContext:
@@ -52,15 +54,6 @@ class Readiness:
     ready: bool
     models: Mapping[str, str]
     draining: bool
-
-
-@dataclass(frozen=True)
-class Mount:
-    """The last observation of the shared file system; `age_s` is None before the first."""
-
-    mounted: bool
-    detail: str
-    age_s: float | None
 
 
 class ModelService(Protocol):

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 
 from model_api.architectures import supports
-from model_api.encoder import Encoder, TokenIds, choose_precision
+from model_api.encoder import Encoder, TokenIds
 from model_api.errors import Refused
 from model_api.linear import Linear
+from model_api.processor import choose_precision
 from model_api.reference_encoder import load_pretrained
 from model_api.weights import CONFIG_FILE, WeightReader, read_config
 

@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model_api import models_command, publish_command, remote
-from model_api.errors import ModelApiError, Refused, SettingsError
+from model_api.environment import efs_root, status_dir
+from model_api.errors import ModelApiError, Refused
 from model_api.refs import Refs
 from model_api.repository import Layout
-from model_api.settings import Settings
 from model_api.store_changes import promote, retire, rollback, unload
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:
   0    done, or there was nothing to do
   1    failed for a reason that may pass: store not mounted, disk full, transfer broken, somebody else's change
-  2    wrong arguments or settings
+  2    wrong arguments
   3    refused: the message names the file, version or model, and what to do
   4    --wait: an instance refuses the version
   5    --wait: no instance reports at all
@@ -37,15 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if parsed.to and parsed.verb != "publish":
             return remote.run_there(remote.Target.parse(parsed.to, parsed.ssh), _without_to(arguments))
-        settings = Settings.from_env()
-        parsed.root = Path(parsed.root).absolute() if parsed.root else settings.efs_root
-        parsed.status_dir = settings.status_dir or Layout(parsed.root).statuses
+        parsed.root = Path(parsed.root).absolute() if parsed.root else efs_root()
+        parsed.status_dir = status_dir() or Layout(parsed.root).statuses
         run: Callable[[argparse.Namespace], int] = parsed.run
         return run(parsed)
     except KeyboardInterrupt:
         return _complain(parsed.verb, "interrupted", INTERRUPTED)
-    except SettingsError as error:
-        return _complain(parsed.verb, str(error), USAGE)
     except Refused as error:
         return _complain(parsed.verb, str(error), REFUSED)
     except BrokenPipeError:  # the reader of our output left: `scripts/models | head`

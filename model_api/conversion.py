@@ -8,8 +8,6 @@ process asks before a load: how much memory it will take.
 import json
 import os
 import shutil
-import sys
-import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,6 @@ FORMAT = 1  # of what this module makes of a conversion; raised with any change 
 # Beside the converted weights while they are loaded and tried: measured 190 MB for a T5-small with 8 x 512 tokens.
 _LOADING_BYTES = 256 * 2**20
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "decoder_start_token")
-
-
-class NotConvertible(Exception):
-    """CTranslate2 doesn't know the architecture; transformers may."""
 
 
 def conversion_path(folder: Path, weights: str) -> Path:
@@ -40,41 +34,45 @@ def loading_bytes(folder: Path, weights: str) -> int | None:
         return None
 
 
-def converted_folder(folder: Path, weights: str) -> Path:
-    """The conversion of the model in `folder`, made now unless it is there. Raises NotConvertible, LoadFailed.
+def is_converted(folder: Path, weights: str) -> bool:
+    return conversion_path(folder, weights).is_dir()
 
-    It runs in a process of its own: the memory of transformers' copy returns, and this process stays fit to fork.
+
+def is_convertible(folder: Path, weights: str) -> bool:
+    """False once a conversion found that CTranslate2 doesn't know the architecture."""
+    return not _unknown_marker(folder, weights).exists()
+
+
+def _unknown_marker(folder: Path, weights: str) -> Path:
+    path = conversion_path(folder, weights)
+    return path.with_name(f"{path.name}.unknown")
+
+
+def convert(folder: Path, weights: str) -> None:
+    """Convert the model in `folder`, or note that CTranslate2 doesn't know its architecture. Raises LoadFailed.
+
+    In a process that ends afterwards: it takes the memory of transformers' copy, and starts threads.
     """
-    from model_api.forking import fork_child
-
     target = conversion_path(folder, weights)
-    if target.is_dir():
-        return target
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(exist_ok=True)
-    pid = fork_child(lambda: _convert(folder, partial, weights))
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:
-        if status == _UNKNOWN_ARCHITECTURE:
-            raise NotConvertible(f"CTranslate2 {version('ctranslate2')} can't convert this architecture")
-        if status != 0:
-            raise LoadFailed(f"converting for CTranslate2 ended with status {status} (out of memory?)")
-        try:
-            partial.rename(target)
-        except OSError:  # another process was quicker; its conversion is the same
-            if not target.is_dir():
-                raise
+        _convert(folder, partial, weights)
+        partial.rename(target)
+    except ValueError as error:
+        if "No conversion is registered" not in str(error):
+            raise LoadFailed(f"converting for CTranslate2 failed ({error})") from error
+        _unknown_marker(folder, weights).touch()
+    except OSError:  # another process was quicker; its conversion is the same
+        if not target.is_dir():
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
-
-
-_UNKNOWN_ARCHITECTURE = 3
 
 
 def _convert(folder: Path, target: Path, weights: str) -> None:
-    """In the child. Tokens are renamed to their ids, which is what lanes get and give: names may occur twice."""
+    """Tokens are renamed to their ids, which is what lanes get and give: names may occur twice."""
     from ctranslate2.converters import TransformersConverter
     from ctranslate2.specs.model_spec import OPTIONAL
     from transformers import AutoConfig
@@ -90,11 +88,7 @@ def _convert(folder: Path, target: Path, weights: str) -> None:
                 spec.decoder.scale_outputs = config.d_model**-0.5 if config.scale_decoder_outputs else OPTIONAL
             return spec
 
-    try:
-        Converter(str(folder)).convert(str(target), quantization=weights)
-    except ValueError as error:
-        traceback.print_exc(file=sys.stderr)
-        os._exit(_UNKNOWN_ARCHITECTURE if "No conversion is registered" in str(error) else 1)
+    Converter(str(folder)).convert(str(target), quantization=weights)
     vocabulary: list[str] = json.loads((target / "shared_vocabulary.json").read_text())
     config: dict[str, Any] = json.loads((target / "config.json").read_text())
     config |= {name: str(vocabulary.index(config[name])) for name in _SPECIAL if config.get(name) is not None}

@@ -23,25 +23,9 @@ from model_api.linear import ROW_COUNTS, Linear, row_spans
 from model_api.pooling import first_rows, last_rows, pool
 from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
-__all__ = ["DTYPES", "Encoder", "choose_precision", "supports"]
-
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, arm64
 
 TokenIds = npt.NDArray[np.int32]
-
-
-def choose_precision(asked: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """ "auto" becomes bfloat16 where the processor multiplies it, else float32; the other two stay as they are."""
-    if asked in DTYPES:
-        return asked
-    if asked != "auto":
-        raise ValueError(f"precision {asked!r} is none of auto, float32, bfloat16")
-    try:
-        words = set(cpuinfo.read_text().split())
-    except OSError:
-        return "float32"
-    return "bfloat16" if words & _BFLOAT16_FLAGS else "float32"
 
 
 @dataclass(frozen=True)

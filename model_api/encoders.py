@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from model_api.architectures import supports
-from model_api.encoder import Encoder, choose_precision
+from model_api.encoder import Encoder
+from model_api.processor import choose_precision
 from model_api.reference_encoder import ReferenceEncoder
 from model_api.weights import read_config
 

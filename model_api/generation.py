@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_api.errors import Refused
-from model_api.settings import available_cores
+from model_api.processor import available_cores
 from model_api.weights import CONFIG_FILE, WeightReader
 
 TokenIds = npt.NDArray[np.int32]

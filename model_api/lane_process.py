@@ -1,4 +1,4 @@
-"""What a lane does: a batch in, its outputs out. The model side's end of lanes.ProcessLane."""
+"""What a lane does: a batch in, its outputs out. The model side's end of lane.ProcessLane."""
 
 import socket
 import traceback
@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from model_api import messages
+from model_api.tasks.contract import ModelSide
 
 
-def run_lane(connection: socket.socket, model: Any) -> None:
+def run_lane(connection: socket.socket, model: ModelSide) -> None:
     """A lane's life: a batch in, its outputs out, until the web process closes the socket."""
-    after_fork = getattr(model, "after_fork", None)
-    if after_fork:
-        after_fork()
+    model.after_fork()
     while True:
         try:
             header, arrays = messages.receive(connection)

@@ -1,4 +1,4 @@
-"""The web process's end of the model processes: the fork server, a group per loaded version, a lane per core.
+"""The web process's end of a loaded version: its leader and its lanes.
 
     web process ── fork server ── leader of minilm@1 ── lane, lane
                                └─ leader of minilm@2 ── lane, lane
@@ -7,166 +7,15 @@ Every arrow is a socket pair; each end notices at once when the other dies. See 
 """
 
 import contextlib
-import logging
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from model_api import messages
-from model_api.batching import Lane, LaneGone
-from model_api.errors import ForwardFailed
-from model_api.tasks import Array
-
-log = logging.getLogger(__name__)
-
-LOOK_FOR_CALLERS_EVERY_S = 0.25
-_MODEL_PROCESS_ENV = {
-    # More threads per lane would fight over the cores; and fork is safe only while its parent ran on one thread.
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    # Keep a batch's buffers for the next batch: without, every forward faults in its pages anew (measured: 2 %).
-    "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-}
-
-
-class ForkServer:
-    """Starts process groups. It has imported torch once, so that a group starts in milliseconds."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    def start(self) -> None:
-        """Start it in the background: importing torch takes a second or two.
-
-        Called on a thread that lives as long as the web process: the kernel ends the fork server when the thread that
-        started it ends.
-        """
-        with self._lock:
-            self._ensure()
-
-    def spawn(self, spec: Mapping[str, Any]) -> socket.socket:
-        """Fork a leader for `spec` (see model_process.lead); our end of its control socket. Same thread as start."""
-        ours, theirs = socket.socketpair()
-        with theirs, self._lock:
-            for attempt in (1, 2):
-                control = self._ensure()
-                try:
-                    messages.send(control, spec)
-                    socket.send_fds(control, [b"F"], [theirs.fileno()])
-                    return ours
-                except OSError:
-                    if attempt == 2:
-                        ours.close()
-                        raise
-                    self._kill()
-        raise AssertionError("unreachable")
-
-    def pid(self) -> int | None:
-        process = self._process
-        return process.pid if process and process.poll() is None else None
-
-    def stop(self) -> None:
-        with self._lock:
-            self._kill()
-
-    def _ensure(self) -> socket.socket:
-        if self._control is not None and self._process is not None and self._process.poll() is None:
-            return self._control
-        self._kill()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "model_api.model_process", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | _MODEL_PROCESS_ENV,
-            )
-        self._control = ours
-        return ours
-
-    def _kill(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-class ProcessLane:
-    """One single-threaded model process. Used by one runner thread at a time."""
-
-    def __init__(self, index: int, pid: int, connection: socket.socket, kill: Callable[[int], None]) -> None:
-        self.index = index
-        self.pid = pid
-        self._connection = connection
-        self._kill = kill
-        self._timeout_s = 0.0
-        self._abandoned: Callable[[], bool] | None = None
-        self.alive = True
-
-    def start(
-        self,
-        arrays: Sequence[Array],
-        parameters: Mapping[str, Any],
-        timeout_s: float,
-        abandoned: Callable[[], bool] | None = None,
-    ) -> None:
-        """See batching.Lane."""
-        self._timeout_s = timeout_s
-        self._abandoned = abandoned
-        with self._gone_if_broken():
-            self._connection.settimeout(timeout_s)
-            messages.send(self._connection, {"parameters": parameters}, arrays)
-
-    def outputs(self) -> Sequence[Array]:
-        """See batching.Lane. A lane that isn't done after `timeout_s`, or that was abandoned, is killed."""
-        with self._gone_if_broken():
-            if self._abandoned is not None:
-                self._wait_for_an_answer(self._timeout_s, self._abandoned)
-            header, outputs = messages.receive(self._connection)
-        if "error" in header:
-            log.error("forward raised", extra={"fields": {"lane_pid": self.pid, "error": header["error"]}})
-            raise ForwardFailed("the model failed on this input")
-        return outputs
-
-    @contextlib.contextmanager
-    def _gone_if_broken(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            if isinstance(error, TimeoutError):
-                fields = {"lane_pid": self.pid, "timeout_s": round(self._timeout_s, 1)}
-                log.error(f"lane killed: {error or 'no answer in time'}", extra={"fields": fields})
-                self._kill(self.index)
-            self.close()
-            raise LaneGone(str(error)) from error
-
-    def _wait_for_an_answer(self, timeout_s: float, abandoned: Callable[[], bool]) -> None:
-        """Until its first byte. Raises TimeoutError when time is up, or when nobody waits any more."""
-        deadline = time.monotonic() + timeout_s
-        answers = select.poll()
-        answers.register(self._connection, select.POLLIN)
-        while not answers.poll(LOOK_FOR_CALLERS_EVERY_S * 1e3):
-            if abandoned():
-                raise TimeoutError("nobody waits for its answer")
-            if time.monotonic() >= deadline:
-                raise TimeoutError
-
-    def close(self) -> None:
-        self.alive = False
-        self._connection.close()
+from model_api.lane import Lane, ProcessLane
 
 
 class ProcessGroup:

@@ -9,25 +9,25 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_api import memory
-from model_api.batching import Batcher
-from model_api.calls import Mount
-from model_api.errors import ModelNotReady
-from model_api.lanes import ForkServer, ProcessGroup
+from model_api.errors import ModelApiError, ModelNotReady
+from model_api.fork_server import ForkServer
+from model_api.lanes import ProcessGroup
 from model_api.loaded_model import LoadedModel
 from model_api.local_store import LocalStore
 from model_api.manifest import Manifest
-from model_api.metrics import Metrics
 from model_api.planning import ATTEMPTS_BEFORE_VERDICT, Phase, has_verdict, plan
-from model_api.polling import Poller
+from model_api.polling import Mount, Poller
 from model_api.reporting import StatusReporter
 from model_api.repository import Published, Repository
 from model_api.settings import Settings
-from model_api.tasks import Limits, is_long_running, loading_bytes, task_module
+from model_api.spec import LeaderSpec
+from model_api.tasks import find_task, is_long_running, loading_bytes
+from model_api.tasks.contract import Limits
 from model_api.versions import Routes, Version
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,23 @@ _CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at onc
 class Manager:
     """Owner of all loaded versions. `start` and `stop` once each; the rest on any thread."""
 
-    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lanes: int,
+        on_lanes: Callable[[], None],
+        on_group_gone: Callable[[ProcessGroup, ModelApiError], None],
+        on_loaded: Callable[[Iterable[Sequence[str]]], None],
+    ) -> None:
+        """`lanes` is how many each version gets. Called on threads of this package: `on_lanes` when a lane became free
+        by being started, `on_group_gone` with what its waiting requests should hear, `on_loaded` with the rows (model,
+        version, state) of what is loaded whenever that may have changed."""
         self._settings = settings
-        self._metrics = metrics
-        self._batcher = batcher
+        self._lanes = lanes
+        self._on_lanes = on_lanes
+        self._on_group_gone = on_group_gone
+        self._on_loaded = on_loaded
         self.routes = Routes()
         self._started_at = time.monotonic()
         self._fork_server = ForkServer()
@@ -167,16 +180,16 @@ class Manager:
         if lacking_bytes > 0:
             self._wait_for_memory(model, version, lacking_bytes)
             return
-        spec = {
-            "manifest": version.manifest.to_json(),
-            "source": str(model.published.sources[version.manifest.version]),
-            "immutable": not model.published.plain,
-            "protected": self._protected_digests(),
-            "local_store": str(self._settings.local_store),
-            "store_budget_bytes": self._settings.store_budget_bytes,
-            "precision": self._settings.precision,
-            "lanes": 1 if is_long_running(version.manifest.task) else self._settings.lanes,
-        }
+        spec = LeaderSpec(
+            manifest=version.manifest,
+            source=str(model.published.sources[version.manifest.version]),
+            immutable=not model.published.plain,
+            protected=self._protected_digests(),
+            local_store=str(self._settings.local_store),
+            store_budget_bytes=self._settings.store_budget_bytes,
+            precision=self._settings.precision,
+            lanes=1 if is_long_running(version.manifest.task) else self._lanes,
+        )
         try:
             control = self._fork_server.spawn(spec)
         except OSError as error:
@@ -186,7 +199,7 @@ class Manager:
         version.group = ProcessGroup(
             control,
             on_event=lambda group, event: self._receive(group, event, version.manifest),
-            on_lane=self._batcher.lanes_changed,
+            on_lane=self._on_lanes,
             name=f"{version.name}@{version.manifest.version}",
             long_running=is_long_running(version.manifest.task),
         )
@@ -209,11 +222,12 @@ class Manager:
         if version.made_room and version.attempts < _WAITS:  # what was unloaded is on its way out
             version.phase, version.retry_at = Phase.WAITING, time.monotonic() + _FIRST_RETRY_S
 
-    def _protected_digests(self) -> list[str]:
+    def _protected_digests(self) -> tuple[str, ...]:
         """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
         digests = {v.manifest.digest for m in self._models.values() for v in m.versions.values()}
         digests |= {v.manifest.digest for v in self._leaving}
-        return sorted(digests | {m.refs.previous.digest for m in self._models.values() if m.refs.previous})
+        digests |= {m.refs.previous.digest for m in self._models.values() if m.refs.previous}
+        return tuple(sorted(digests))
 
     def _lacking_bytes(self, manifest: Manifest) -> int:
         """How much memory the peak of loading `manifest` needs beyond what is free and not promised to other loads."""
@@ -236,7 +250,7 @@ class Manager:
         if event.get("stage") == "loading":
             limits = Limits(self._settings.max_text_chars)
             try:
-                found["web"] = task_module(manifest.task).open_web(Path(event["folder"]), manifest, limits)
+                found["web"] = find_task(manifest.task).open_web(Path(event["folder"]), manifest, limits)
             except Exception as error:
                 found["unusable"] = str(error) or type(error).__name__
         elif event["event"] == "ready":
@@ -281,7 +295,7 @@ class Manager:
         """The group ended: asked to, after a failure, or by a crash."""
         group, version.group = version.group, None
         assert group is not None
-        self._batcher.fail_group(group, ModelNotReady(version.name, "its model processes ended"))
+        self._on_group_gone(group, ModelNotReady(version.name, "its model processes ended"))
         if version in self._leaving:
             self._leaving.remove(version)
             self._log("version unloaded", version)
@@ -336,7 +350,7 @@ class Manager:
         self.routes.replace(routes, complete=self._observed)
         versions = [v for model in self._models.values() for v in model.versions.values()]
         rows = [(v.name, v.manifest.version, str(v.phase)) for v in versions]
-        self._metrics.loaded.show(rows + [(v.name, v.manifest.version, "draining") for v in self._leaving])
+        self._on_loaded(rows + [(v.name, v.manifest.version, "draining") for v in self._leaving])
 
     def _latch_readiness(self) -> None:
         # What an earlier process saw is served at once, but may be old: a moment's patience for the repository.

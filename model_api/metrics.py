@@ -4,7 +4,7 @@ Labels are bounded: routes are the app's own rules ("unmatched" for the rest), m
 versions come from answers and from the manager, never from what a caller wrote.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -119,6 +119,14 @@ class Metrics:
         self.lane_rows.inc(rows)
         self.lane_tokens.inc(tokens)
         self.lane_batches.inc()
+
+    def show_loaded(self, rows: Iterable[Sequence[str]]) -> None:
+        """Rows of (model, version, state); on the manager's thread."""
+        self.loaded.show(rows)
+
+    def watch_queue(self, entries: Callable[[], float]) -> None:
+        """`entries` tells, at every scrape, how many requests wait or run."""
+        self.queue_entries.set_function(entries)
 
     def observe_answer(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.known_tasks import infer_task
 from model_api.manifest import MANIFEST_NAME, check_path
 from model_api.safetensors_header import Incomplete, Tensor, read_tensors
 
 SUMS_NAME = "SHA256SUMS"
 DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME})
-# What this release can serve. tasks.MODULES holds a subset (a test sees to it); this copy spares authors numpy.
-TASKS = frozenset({"embedding", "text-classification", "summarization", "extractive-summarization"})
-
 ACCEPTED = frozenset(
     {".safetensors", ".json", ".jsonl", ".txt", ".model", ".spm", ".bpe", ".vocab", ".jinja", ".yaml", ".yml", ".csv"}
     | {".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".svg"}
@@ -32,9 +29,6 @@ DOCUMENTS = frozenset({"license", "licence", "notice", "readme", "copying", "aut
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".ot", ".mar"})
 OTHER_WEIGHTS = frozenset({".h5", ".msgpack", ".onnx", ".pb", ".tflite", ".gguf", ".ggml", ".keras", ".mlmodel"})
 WHAT_IS_ACCEPTED = "accepted are safetensors weights with their JSON, tokenizer and text files"
-
-_BARE = ("Model", "ForMaskedLM", "ForPreTraining")
-_DECODERS = ("gpt", "llama", "mistral", "qwen", "gemma", "phi", "opt", "bloom", "falcon", "vit", "clip", "whisper")
 
 
 def list_files(folder: Path, exclude: Sequence[str] = (), links: bool = True) -> dict[str, Path]:
@@ -208,34 +202,6 @@ def _check_tokenizer(files: Mapping[str, Path], documents: Mapping[str, Any]) ->
     )
 
 
-def infer_task(files: Mapping[str, Path]) -> str:
+def infer_task_of(files: Mapping[str, Path]) -> str:
     """The task that the model's own files speak of. Raises Refused where they don't say."""
-    if "modules.json" in files:
-        return "embedding"
-    config = read_json(files, "config.json")
-    architectures = config.get("architectures") if isinstance(config, dict) else None
-    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    family = str(config.get("model_type", "")).lower() if isinstance(config, dict) else ""
-    if architecture.endswith("ForSequenceClassification"):
-        return "text-classification"
-    if "T5" in architecture:
-        return "summarization"
-    if (architecture.endswith(_BARE) or (not architecture and family)) and not family.startswith(_DECODERS):
-        return "embedding"
-    raise Refused(
-        "config.json",
-        f"no task is known for architecture {architecture or '(none)'}; tasks: {', '.join(sorted(TASKS))}",
-    )
-
-
-def memory_bytes(tensors: Sequence[Tensor], task: str) -> int:
-    """Estimated peak while loading: the weights as they lie in the file, plus a prepacked float32-sized copy of every
-    matrix but the embedding tables (those stay mapped), plus 64 MiB for what any process group needs.
-
-    A summarizer's peak is its conversion: a float32-sized copy of everything, and 256 MiB for the converter itself.
-    """
-    stored = sum(t.n_bytes for t in tensors)
-    if task == "summarization":
-        return stored + sum(4 * math.prod(t.shape) for t in tensors) + 256 * 2**20
-    matrices = [t for t in tensors if len(t.shape) == 2 and "embed" not in t.name and "shared" not in t.name]
-    return stored + sum(4 * t.shape[0] * t.shape[1] for t in matrices) + 64 * 2**20
+    return infer_task(read_json(files, "config.json") if "config.json" in files else None, "modules.json" in files)

@@ -13,13 +13,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from model_api import messages
 from model_api.errors import ModelApiError, ProbeFailed, Refused
 from model_api.forking import die_with_parent, fork_child
 from model_api.lane_process import run_lane
+from model_api.spec import LeaderSpec
+from model_api.tasks.contract import ModelSide
 
 log = logging.getLogger(__name__)
 
@@ -30,25 +31,24 @@ def serve_forks(control: socket.socket) -> None:
     """The fork server's loop: a message with a socket asks for a leader that talks over it."""
     while True:
         try:
-            spec, _ = messages.receive(control)
+            order, _ = messages.receive(control)
             _, fds, _, _ = socket.recv_fds(control, 1, 1)
         except OSError:
             return
         with socket.socket(fileno=fds[0]) as connection:
 
-            def run(spec: Mapping[str, Any] = spec, connection: socket.socket = connection) -> None:
+            def run(order: dict[str, Any] = order, connection: socket.socket = connection) -> None:
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                lead(connection, spec)
+                lead(connection, order)
 
             fork_child(run)
 
 
-def lead(control: socket.socket, spec: Mapping[str, Any]) -> None:
+def lead(control: socket.socket, order: dict[str, Any]) -> None:
     """A leader's life: fetch, load, warm, check, fork the lanes, and start each anew that dies.
 
-    `spec`: manifest (JSON text), source (folder on the shared file system, or null for the local store alone),
-    settings (local_store, precision, lanes, ...). Reports stages as they begin, and {"event": "failed"} with `final`.
+    `order` is a LeaderSpec's message. Reports stages as they begin, and {"event": "failed"} with `final`.
     """
     messages.send(control, {"event": "started", "pid": os.getpid()})
 
@@ -58,6 +58,7 @@ def lead(control: socket.socket, spec: Mapping[str, Any]) -> None:
     try:
         from model_api.loading import bring_up
 
+        spec = LeaderSpec.from_message(order)
         model = bring_up(spec, report)
     except Exception as error:
         known = isinstance(error, ModelApiError)
@@ -68,13 +69,13 @@ def lead(control: socket.socket, spec: Mapping[str, Any]) -> None:
             final = isinstance(error, Refused | ProbeFailed)
             messages.send(control, {"event": "failed", "reason": reason, "final": final})
         return
-    _Lanes(control, model, int(spec["lanes"])).run_until_closed()
+    _Lanes(control, model, spec.lanes).run_until_closed()
 
 
 class _Lanes:
     """The leader's children."""
 
-    def __init__(self, control: socket.socket, model: Any, n_lanes: int) -> None:
+    def __init__(self, control: socket.socket, model: ModelSide, n_lanes: int) -> None:
         self._control = control
         self._model = model
         self._pids: dict[int, int] = {}

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import Refused
+from model_api.known_tasks import memory_bytes
 from model_api.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest, check_path
-from model_api.model_folder import SUMS_NAME, check_files, infer_task, list_files, memory_bytes
+from model_api.model_folder import SUMS_NAME, check_files, infer_task_of, list_files
 from model_api.safetensors_header import Tensor
 
 Signature = Mapping[str, tuple[int, int, int, int]]  # path -> inode, size, mtime ns, ctime ns
@@ -88,7 +89,7 @@ class PlainFolder:
         try:
             files = list_files(folder, links=False)
             check_files(files, max_json_bytes=QUICK_JSON_BYTES)
-            infer_task(files)
+            infer_task_of(files)
         except Refused as error:
             return f"{error}{self._keeps()}"
         return ""
@@ -161,7 +162,7 @@ def _hash_unchanged(folder: Path, signature: Signature) -> tuple[tuple[FileEntry
             raise Changed("changed while it was looked at")
         files = list_files(folder, links=False)
         tensors = check_files(files)
-        task = infer_task(files)
+        task = infer_task_of(files)
         entries = tuple(FileEntry(path, *hash_file(file)) for path, file in files.items())
     except (Refused, FileNotFoundError) as error:
         if isinstance(error, Refused) and take_signature(folder) == signature:

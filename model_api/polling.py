@@ -5,14 +5,23 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from model_api.calls import Mount
 from model_api.errors import RepositoryUnavailable
 from model_api.last_seen import recall, remember
 from model_api.repository import Published, Repository
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The last observation of the shared file system; `age_s` is None before the first."""
+
+    mounted: bool
+    detail: str
+    age_s: float | None
 
 
 class Poller:

@@ -14,8 +14,8 @@ from typing import Any
 
 from model_api import remote, waiting
 from model_api.errors import Refused
+from model_api.known_tasks import TASKS
 from model_api.manifest import Probe, check_name, parse_probe
-from model_api.model_folder import TASKS
 from model_api.progress import ProgressLine
 from model_api.publishing import Draft, draft, publish
 from model_api.refs import check_percent

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.known_tasks import TASKS, memory_bytes
 from model_api.manifest import FileEntry, Manifest, Probe, check_name
-from model_api.model_folder import TASKS, check_files, infer_task, list_files, memory_bytes
+from model_api.model_folder import check_files, infer_task_of, list_files
 from model_api.repository import Layout, mount_check
 from model_api.staging import Progress, Upload, remove_dead_uploads
 from model_api.store_changes import Outcome, check_before_copy, locked, settle_existing
@@ -50,7 +51,7 @@ def draft(
         raise Refused("", f"{folder} is a Hugging Face cache; give one of its snapshots: {', '.join(snapshots)}")
     files = list_files(folder, exclude)
     tensors = check_files(files)
-    task = task or infer_task(files)
+    task = task or infer_task_of(files)
     total_bytes, done_bytes = sum(file.stat().st_size for file in files.values()), 0
     entries = []
     for path, file in files.items():

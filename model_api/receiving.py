@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from model_api.environment import status_dir
 from model_api.errors import ModelApiError, Refused
 from model_api.manifest import Manifest
 from model_api.repository import Layout, mount_check
-from model_api.settings import Settings
 from model_api.staging import Upload
 from model_api.statuses import prune_statuses, read_statuses
 from model_api.store_changes import Outcome, check_before_copy, init, locked, settle_existing
@@ -24,9 +24,8 @@ from model_api.store_changes import Outcome, check_before_copy, init, locked, se
 def main(arguments: Sequence[str]) -> int:
     """Serve one author. `arguments` is the store's path."""
     layout = Layout(Path(arguments[0]))
-    status_dir = Settings.from_env().status_dir or layout.statuses
     with contextlib.ExitStack() as stack:
-        receiver = Receiver(layout, status_dir, stack)
+        receiver = Receiver(layout, status_dir() or layout.statuses, stack)
         for line in sys.stdin.buffer:
             try:
                 _answer(receiver.answer(json.loads(line)))

@@ -9,11 +9,12 @@ import numpy as np
 from model_api.batching import Batcher, Outputs
 from model_api.cache import Cache, Entry, cache_key
 from model_api.cache_stores import StoreDown
-from model_api.calls import Answer, CallContext, Mount, Readiness
+from model_api.calls import Answer, CallContext, Readiness
 from model_api.errors import CacheDown, InvalidInput, ModelNotReady, UnknownModel
 from model_api.manager import Manager
+from model_api.polling import Mount
 from model_api.settings import Settings
-from model_api.tasks import Prepared, repeatable
+from model_api.tasks.contract import Prepared
 from model_api.tasks.embedding import unit_length
 from model_api.versions import Version
 
@@ -32,7 +33,7 @@ class Service:
         """One prediction per input, in order. Raises RequestError or ServingError."""
         with self._manager.routes.use(model, context.canary_key) as version:
             self._check_count(inputs, "inputs")
-            if self._cache is None or version.precision is None or not repeatable(version.web, parameters):
+            if self._cache is None or version.precision is None or not version.repeats(parameters):
                 return self._compute(version, inputs, parameters, context)
             key = cache_key(
                 model=version.name,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from model_api import environment
 from model_api.errors import SettingsError
 
 _SECRET = ("MODEL_API_OPERATOR_KEY", "MODEL_API_CACHE")  # never quoted: a URL may hold a password
@@ -23,7 +24,7 @@ def _text(value: str) -> str:
 
 
 def _path(value: str) -> Path:
-    return Path(value).expanduser().absolute()
+    return environment.absolute_path(value)
 
 
 def _optional_path(value: str) -> Path | None:
@@ -76,22 +77,15 @@ def _setting(env: str, default: Any, parse: Callable[[str], Any], doc: str, *, s
     return field(default=default, metadata=metadata)
 
 
-def available_cores() -> int:
-    """Cores that this process may run on, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Settings:
     """All settings of one serving process. Immutable; shared by all threads."""
 
     efs_root: Path = _setting(
-        "MODEL_API_EFS_ROOT", lambda: _path("./efs"), _path, "The shared file system with the models.", shown="./efs"
+        environment.EFS_ROOT, lambda: _path("./efs"), _path, "The shared file system with the models.", shown="./efs"
     )
     status_dir: Path | None = _setting(
-        "MODEL_API_STATUS_DIR",
+        environment.STATUS_DIR,
         None,
         _optional_path,
         "Where this instance writes what it serves. Unset: `<efs root>/status` where writable, else nowhere.",
@@ -141,9 +135,9 @@ class Settings:
         "Arithmetic of the encoders. `auto`: bfloat16 where the processor has it, else float32."
         " A model's manifest may ask for its own.",
     )
-    lanes: int = _setting(
+    lanes: int | None = _setting(
         "MODEL_API_LANES",
-        available_cores,
+        None,
         _number(int, 1, 256),
         "Model processes per version, and batches that run at a time over all models.",
         shown="number of cores",

@@ -14,7 +14,7 @@ from model_api.lanes import ProcessGroup
 from model_api.manifest import Manifest
 from model_api.planning import Phase
 from model_api.repository import Ref
-from model_api.tasks import WebSide
+from model_api.tasks.contract import WebSide
 
 
 @dataclass(eq=False)
@@ -53,6 +53,10 @@ class Version:
         if self.phase != Phase.READY:
             return None
         return datetime.fromtimestamp(self.timeline[-1]["at"], UTC).isoformat(timespec="seconds")
+
+    def repeats(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether one answer may stand for another of the same request."""
+        return self.web is None or self.web.repeatable(parameters)
 
     def enter(self, stage: str) -> None:
         """Note that `stage` begins: wall clock for people, seconds since the first stage for comparing."""

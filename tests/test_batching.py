@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_api.batching import PATIENCE_S, Batcher, LaneGone, Outputs
+from model_api.batching import PATIENCE_S, Batcher, Outputs
 from model_api.errors import (
     CallerLeft,
     DeadlineExceeded,
@@ -19,8 +19,9 @@ from model_api.errors import (
     ModelNotReady,
     QueueFull,
 )
+from model_api.lane import LaneGone
 from model_api.scheduling import Scheduler
-from model_api.tasks import Array
+from model_api.tasks.contract import Array
 from tests.rigs.polling import wait_until
 
 Behaviour = Callable[[Sequence[Array]], Sequence[Array]]

@@ -123,12 +123,14 @@ def test_wrong_arguments_are_exit_2(layout: Layout, arguments: Sequence[str]) ->
     assert caught.value.code == 2
 
 
-def test_bad_settings_are_exit_2(
-    layout: Layout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verb", ["models", "publish"])
+def test_settings_of_serving_stop_no_command(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    monkeypatch.setenv("MODEL_API_LANES", "none")
-    assert run("models") == 2
-    assert "MODEL_API_LANES" in capsys.readouterr().err
+    monkeypatch.setenv("MODEL_API_LANES", "0")
+    monkeypatch.setenv("MODEL_API_CACHE", "nonsense")
+    arguments = ["publish", str(make_folder(tmp_path / "a")), "--model", "mini"] if verb == "publish" else ["models"]
+    assert run(*arguments) == 0
 
 
 def test_seal_makes_a_plain_copy_servable_at_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:

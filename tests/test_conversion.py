@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from model_api.conversion import conversion_path
+from model_api.known_tasks import memory_bytes
 from model_api.manifest import FileEntry, Manifest
-from model_api.model_folder import check_files, list_files, memory_bytes
+from model_api.model_folder import check_files, list_files
 from model_api.tasks import loading_bytes
 from tests.small_models import save_small_t5
 from tests.small_tokenizers import save_small_tokenizer
@@ -20,12 +21,15 @@ PEAK_OF_A_CONVERSION = """
 import re, resource, sys
 from pathlib import Path
 from typing import Any
-from model_api.conversion import converted_folder
+from model_api.manifest import FileEntry, Manifest
 from model_api.loading import import_runtime
+from model_api.tasks.summarization import TASK
+from model_api.trial import convert
 
 import_runtime()
 shared_kib = int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-converted_folder(Path(sys.argv[1]), sys.argv[2])
+manifest = Manifest("t5", "1", "summarization", (FileEntry("config.json", 1, "0" * 64),), 1)
+convert(TASK, Path(sys.argv[1]), manifest, sys.argv[2])
 print((resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - shared_kib) * 1024)
 """
 

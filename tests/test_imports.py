@@ -16,8 +16,8 @@ LAYERS = (
     {"service"},
     {"manager", "polling", "reporting", "loaded_model", "versions"},
     {"model_process", "loading"},
-    {"lanes", "planning"},
-    {"batching", "scheduling", "last_seen", "local_store"},
+    {"planning", "batching", "scheduling"},
+    {"lanes", "lane", "fork_server", "last_seen", "local_store"},
     {"repository", "tasks", "cache", "publishing", "staging", "store_changes"},
     {"tokenization", "encoder", "attention", "reference_encoder"},
 )
@@ -89,7 +89,7 @@ def loaded_modules(statement: str) -> set[str]:
 
 def test_the_web_process_never_imports_torch() -> None:
     heavy = {"torch", "transformers", "ctranslate2", "scipy", "pandas"}
-    loaded = loaded_modules("import model_api.app, model_api.tasks as t\n[t.task_module(name) for name in t.MODULES]")
+    loaded = loaded_modules("import model_api.app, model_api.tasks as t\n[t.find_task(name) for name in t.TASKS]")
     assert not loaded & heavy
     assert "flask" in loaded
 

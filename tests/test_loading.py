@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_api.checks import compare_to_float32, cosine, first_difference, run_probe, warm
 from model_api.errors import ProbeFailed
-from model_api.loading import compare_to_float32, cosine, first_difference, run_probe, warm
 from model_api.manifest import FileEntry, Manifest, Probe
-from model_api.tasks import Array, Limits, task_module
+from model_api.tasks.contract import Array, Limits
+from model_api.tasks.embedding import TASK
 from tests.rigs.models import tiny_model
 
 LIMITS = Limits(10_000)
@@ -23,25 +24,19 @@ def manifest() -> Manifest:
 class Broken:
     """A model that answers NaN."""
 
-    precision = "float32"
-
-    def warm(self) -> None:
-        """Nothing to do."""
-
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         return [np.full(4, np.nan, dtype=np.float32) for _ in arrays]
 
 
 def test_a_model_that_gives_nan_is_refused(tmp_path: Path) -> None:
-    web = task_module("embedding").open_web(tiny_model(tmp_path, seed=1), manifest(), LIMITS)
+    web = TASK.open_web(tiny_model(tmp_path, seed=1), manifest(), LIMITS)
     with pytest.raises(ProbeFailed, match="NaN"):
-        warm(Broken(), web, task_module("embedding").WARM_INPUTS)
+        warm(Broken(), web, TASK.warm_inputs, TASK.warm_parameters)
 
 
 def test_probes_compare_with_what_the_author_saw(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path, seed=1)
-    module = task_module("embedding")
-    web, model = module.open_web(folder, manifest(), LIMITS), module.load_model(folder, manifest(), "float32")
+    web, model = TASK.open_web(folder, manifest(), LIMITS), TASK.load_model(folder, manifest(), "float32")
     prepared = web.prepare(["the cat"], {})
     seen = [vector.tolist() for vector in web.finish(prepared, list(model.forward(prepared.arrays, {})))]
     run_probe(model, web, Probe(("the cat",), tuple(seen), tolerance=1e-6), 0)

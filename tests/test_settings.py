@@ -14,7 +14,7 @@ def test_defaults_need_nothing() -> None:
     settings = Settings.from_env({})
     assert settings.efs_root == Path("efs").absolute()
     assert settings.models is None
-    assert settings.lanes >= 1
+    assert settings.lanes is None
 
 
 def test_values_are_read_and_empty_ones_count_as_unset() -> None:

@@ -18,6 +18,8 @@ from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker, T
 from model_api.batch.run import Job, run
 from model_api.batch.tables import BadTable, open_reader
 from model_api.calls import ModelService
+from model_api.settings import Settings
+from model_api.start import Unobserved, start_service
 
 START_TIMEOUT_S = 600.0
 LOOK_S = 5.0  # long enough for a look at the store, even a slow one
@@ -112,11 +114,8 @@ def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
             server.close()
             raise
         return server
-    from model_api.app import create_app
-    from model_api.settings import Settings
-
     settings = replace(Settings.from_env(), models=(model.partition("@")[0],), cache="off")
-    service = create_app(settings).extensions["model_api"]
+    service = start_service(settings, Unobserved())
     print(f"predict: loading {model} from {settings.efs_root}", file=sys.stderr)
     try:
         _wait_until_ready(service, model)

@@ -6,24 +6,17 @@ The manifest's options `pooling`, `normalize` and `max_tokens` override them.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from model_api.errors import Refused
 from model_api.manifest import Manifest
-from model_api.tasks import Array, Limits, Prepared
-from model_api.tasks.parameters import TRUNCATE, Parameter, read_parameters
+from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
 from model_api.tokenization import TextTokenizer, read_json
-
-# Several lengths, so that every kind of kernel has run once before the first caller needs it.
-WARM_INPUTS: Sequence[Any] = (
-    "warm",
-    "A sentence of ordinary length to warm up with.",
-    "Weights are published once and served by every instance. " * 6,
-    "naïve café, 東京, 🙂 and 1,234.56 in one text",
-)
 
 _MODULE_KINDS = {"Transformer", "Pooling", "Normalize"}
 _POOLING_FLAGS = {
@@ -61,21 +54,26 @@ def read_normalize(folder: Path, options: Mapping[str, Any]) -> bool:
     return bool(options.get("normalize", "Normalize" in kinds))
 
 
-class EmbeddingWeb:
-    """Web side. Parameters: `truncate` (cut over-long texts), `normalize` (unit length)."""
+class EmbeddingParameters(TextParameters):
+    normalize: bool = Field(False, description="Vectors of length 1. Default: what the model's own files say.")
+
+
+class EmbeddingWeb(WebSide):
+    """Web side."""
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
         self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
-        self._parameters = {
-            "truncate": Parameter(bool, bool(manifest.options.get("truncate", TRUNCATE.default))),
-            "normalize": Parameter(bool, read_normalize(folder, manifest.options)),
+        defaults = {
+            "truncate": bool(manifest.options.get("truncate", False)),
+            "normalize": read_normalize(folder, manifest.options),
         }
+        self._defaults = check_defaults(EmbeddingParameters, defaults)
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        read = read_parameters(parameters, self._parameters)
-        tokens = self._tokenizer.encode(inputs, pointer, read["truncate"])
+        read = read_parameters(EmbeddingParameters, parameters, self._defaults)
+        tokens = self._tokenizer.encode(inputs, pointer, read.truncate)
         costs = [len(ids) for ids in tokens.ids]
-        return Prepared(tokens.ids, costs, {}, sum(costs), tokens.truncated, context=read["normalize"])
+        return Prepared(tokens.ids, costs, {}, sum(costs), tokens.truncated, context=read.normalize)
 
     def finish(self, prepared: Prepared, outputs: Sequence[Array]) -> list[Any]:
         """One float32 vector [hidden_size] per text."""
@@ -90,7 +88,7 @@ def unit_length(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
-class EmbeddingModel:
+class EmbeddingModel(ModelSide):
     """Model side: pooled last hidden states, not normalised."""
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
@@ -108,9 +106,22 @@ class EmbeddingModel:
         return list(self._encoder.pooled(arrays, self._pooling))
 
 
-def open_web(folder: Path, manifest: Manifest, limits: Limits) -> EmbeddingWeb:
-    return EmbeddingWeb(folder, manifest, limits)
+class Embedding(Task):
+    parameters = EmbeddingParameters
+    # Several lengths, so that every kind of kernel has run once before the first caller needs it.
+    warm_inputs = (
+        "warm",
+        "A sentence of ordinary length to warm up with.",
+        "Weights are published once and served by every instance. " * 6,
+        "naïve café, 東京, 🙂 and 1,234.56 in one text",
+    )
+    warm_parameters: ClassVar[Mapping[str, Any]] = {"truncate": True}
+
+    def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> EmbeddingWeb:
+        return EmbeddingWeb(folder, manifest, limits)
+
+    def load_model(self, folder: Path, manifest: Manifest, precision: str) -> EmbeddingModel:
+        return EmbeddingModel(folder, manifest, precision)
 
 
-def load_model(folder: Path, manifest: Manifest, precision: str) -> EmbeddingModel:
-    return EmbeddingModel(folder, manifest, precision)
+TASK = Embedding()

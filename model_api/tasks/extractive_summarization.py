@@ -8,39 +8,41 @@ and `truncate` for the scoring of sentences that are longer than the encoder tak
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from model_api.errors import InvalidInput
 from model_api.manifest import Manifest
 from model_api.sentences import split_sentences
-from model_api.tasks import Array, Limits, Prepared
+from model_api.tasks.contract import Array, Limits, Prepared, Task, WebSide
 from model_api.tasks.embedding import EmbeddingModel, unit_length
-from model_api.tasks.parameters import TRUNCATE, Parameter, read_parameters
+from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
 from model_api.tokenization import TextTokenizer, check_text
 
-WARM_INPUTS: Sequence[Any] = (
-    "The bridge was closed on Monday. Engineers had found cracks in it! Will it open again? Nobody knows.",
-    "One sentence only",
-)
 MAX_SENTENCES = 100
 SAME_COSINE = 0.95  # two sentences nearer than this say the same
 
 
-class ExtractiveWeb:
+class ExtractiveParameters(TextParameters):
+    max_sentences: int = Field(3, ge=1, le=MAX_SENTENCES, description="The longest that a summary may be.")
+
+
+class ExtractiveWeb(WebSide):
     """Web side. A row is a sentence; `context` is the articles, their spans, and how many sentences are wanted."""
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
         self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
         self._limits = limits
-        self._parameters = {
-            "max_sentences": Parameter(int, int(manifest.options.get("max_sentences", 3)), 1, MAX_SENTENCES),
-            "truncate": Parameter(bool, bool(manifest.options.get("truncate", TRUNCATE.default))),
+        defaults = {
+            "max_sentences": manifest.options.get("max_sentences", 3),
+            "truncate": bool(manifest.options.get("truncate", False)),
         }
+        self._defaults = check_defaults(ExtractiveParameters, defaults)
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        read = read_parameters(parameters, self._parameters)
+        read = read_parameters(ExtractiveParameters, parameters, self._defaults)
         rows: list[Array] = []
         spans, truncated = [], []
         for index, text in enumerate(inputs):
@@ -50,14 +52,14 @@ class ExtractiveWeb:
                 raise InvalidInput("text is empty but for characters that can't be seen", f"{pointer}/{index}")
             sentences = [text[start:end] for start, end in spans[-1]]
             try:
-                tokens = self._tokenizer.encode(sentences, "", read["truncate"])
+                tokens = self._tokenizer.encode(sentences, "", read.truncate)
             except InvalidInput as error:
                 raise InvalidInput(f"a sentence: {error}", f"{pointer}/{index}") from None
             rows += tokens.ids
             if tokens.truncated:
                 truncated.append(index)
         costs = [len(row) for row in rows]
-        context = (list(inputs), spans, read["max_sentences"])
+        context = (list(inputs), spans, read.max_sentences)
         return Prepared(rows, costs, {}, sum(costs), truncated, context)
 
     def finish(self, prepared: Prepared, outputs: Sequence[Array]) -> list[Any]:
@@ -85,9 +87,19 @@ def summary(text: str, spans: Sequence[tuple[int, int]], vectors: Array, max_sen
     return {"text": " ".join(str(sentence["text"]) for sentence in sentences), "sentences": sentences}
 
 
-def open_web(folder: Path, manifest: Manifest, limits: Limits) -> ExtractiveWeb:
-    return ExtractiveWeb(folder, manifest, limits)
+class ExtractiveSummarization(Task):
+    parameters = ExtractiveParameters
+    warm_inputs = (
+        "The bridge was closed on Monday. Engineers had found cracks in it! Will it open again? Nobody knows.",
+        "One sentence only",
+    )
+    warm_parameters: ClassVar[Mapping[str, Any]] = {"truncate": True}
+
+    def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> ExtractiveWeb:
+        return ExtractiveWeb(folder, manifest, limits)
+
+    def load_model(self, folder: Path, manifest: Manifest, precision: str) -> EmbeddingModel:
+        return EmbeddingModel(folder, manifest, precision)
 
 
-def load_model(folder: Path, manifest: Manifest, precision: str) -> EmbeddingModel:
-    return EmbeddingModel(folder, manifest, precision)
+TASK = ExtractiveSummarization()

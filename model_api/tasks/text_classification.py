@@ -9,22 +9,16 @@ The manifest's options: `labels` (a list that replaces the config's names), `tru
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from model_api.errors import InvalidInput, Refused
 from model_api.manifest import Manifest
-from model_api.tasks import Array, Limits, Prepared
-from model_api.tasks.parameters import TRUNCATE, Parameter, pointer_to, read_parameters
+from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.parameters import TextParameters, check_defaults, pointer_to, read_parameters
 from model_api.tokenization import TextTokenizer, check_text, read_json
-
-WARM_INPUTS: Sequence[Any] = (
-    "warm",
-    "A sentence of ordinary length to warm up with.",
-    "What a lovely day! The train was on time and everybody smiled. " * 6,
-    "naïve café, 東京, 🙂 and 1,234.56 in one text",
-)
 
 
 def read_labels(folder: Path, manifest: Manifest) -> list[str]:
@@ -64,38 +58,42 @@ def normalize_tweet(text: str) -> str:
     return " ".join("http" if word.startswith("http") else word for word in words)
 
 
-class ClassificationWeb:
+class ClassificationParameters(TextParameters):
+    average: bool = Field(False, description="Classify over-long texts window by window, and take the mean score.")
+    top_k: int | None = Field(None, ge=1, le=100_000, description="Show so many of the best labels.")
+    all_labels: bool = Field(False, description="Show every label. Default: true where the model is multi-label.")
+
+
+class ClassificationWeb(WebSide):
     """Web side. A row is a text, or a window of one."""
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
         self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
         self._limits = limits
         self._labels = read_labels(folder, manifest)
-        self._multi_label = read_json(folder / "config.json", {}).get("problem_type") == "multi_label_classification"
+        multi_label = read_json(folder / "config.json", {}).get("problem_type") == "multi_label_classification"
         self._normalizes = bool(manifest.options.get("normalize_tweets", False))
-        self._parameters = {
-            "truncate": Parameter(bool, bool(manifest.options.get("truncate", TRUNCATE.default))),
-            "average": Parameter(bool, False),
-            "top_k": Parameter(int, None, 1, len(self._labels)),
-            "all_labels": Parameter(bool, self._multi_label),
-        }
+        defaults = {"truncate": bool(manifest.options.get("truncate", False)), "all_labels": multi_label}
+        self._defaults = check_defaults(ClassificationParameters, defaults)
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
-        read = read_parameters(parameters, self._parameters)
-        if read["average"] and parameters.get("truncate"):
+        read = read_parameters(ClassificationParameters, parameters, self._defaults)
+        if read.top_k is not None and read.top_k > len(self._labels):
+            raise InvalidInput(f"top_k must be between 1 and {len(self._labels)}", pointer_to("top_k"))
+        if read.average and parameters.get("truncate"):
             raise InvalidInput("average and truncate exclude each other", pointer_to("average"))
         if self._normalizes:
             for index, text in enumerate(inputs):
                 check_text(text, f"{pointer}/{index}", self._limits.max_text_chars)
             inputs = [normalize_tweet(text) for text in inputs]
         truncated: Sequence[int] = ()
-        if read["average"]:
+        if read.average:
             windows = self._tokenizer.encode_windows(inputs, pointer)
             rows, counts = [row for of_text in windows for row in of_text], [len(of_text) for of_text in windows]
         else:
-            tokens = self._tokenizer.encode(inputs, pointer, read["truncate"])
+            tokens = self._tokenizer.encode(inputs, pointer, read.truncate)
             rows, truncated, counts = tokens.ids, tokens.truncated, [1] * len(tokens.ids)
-        n_shown = read["top_k"] or (len(self._labels) if read["all_labels"] else 0)
+        n_shown = read.top_k or (len(self._labels) if read.all_labels else 0)
         costs = [len(row) for row in rows]
         return Prepared(rows, costs, {}, sum(costs), truncated, context=(counts, n_shown))
 
@@ -114,7 +112,7 @@ class ClassificationWeb:
         return {**ranked[0], "labels": ranked} if n_shown else ranked[0]
 
 
-class ClassificationModel:
+class ClassificationModel(ModelSide):
     """Model side: float32 scores [n_labels] per row."""
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
@@ -131,9 +129,21 @@ class ClassificationModel:
         return list(self._classifier.scores(arrays))
 
 
-def open_web(folder: Path, manifest: Manifest, limits: Limits) -> ClassificationWeb:
-    return ClassificationWeb(folder, manifest, limits)
+class TextClassification(Task):
+    parameters = ClassificationParameters
+    warm_inputs = (
+        "warm",
+        "A sentence of ordinary length to warm up with.",
+        "What a lovely day! The train was on time and everybody smiled. " * 6,
+        "naïve café, 東京, 🙂 and 1,234.56 in one text",
+    )
+    warm_parameters: ClassVar[Mapping[str, Any]] = {"truncate": True}
+
+    def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> ClassificationWeb:
+        return ClassificationWeb(folder, manifest, limits)
+
+    def load_model(self, folder: Path, manifest: Manifest, precision: str) -> ClassificationModel:
+        return ClassificationModel(folder, manifest, precision)
 
 
-def load_model(folder: Path, manifest: Manifest, precision: str) -> ClassificationModel:
-    return ClassificationModel(folder, manifest, precision)
+TASK = TextClassification()

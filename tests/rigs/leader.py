@@ -10,7 +10,8 @@ from typing import Any
 
 from model_api import messages
 from model_api.manifest import Manifest
-from model_api.tasks import Array, task_module
+from model_api.spec import LeaderSpec
+from model_api.tasks.contract import Array
 
 
 class Leader:
@@ -26,9 +27,17 @@ class Leader:
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 stdout=subprocess.DEVNULL,
             )
-        messages.send(
-            self._ours, {"folder": str(folder), "manifest": manifest.to_json(), "precision": precision, "forward": True}
+        spec = LeaderSpec(
+            manifest=manifest,
+            source=str(folder),
+            immutable=True,
+            protected=(),
+            local_store="",
+            store_budget_bytes=None,
+            precision=precision,
+            lanes=1,
         )
+        messages.send(self._ours, spec.to_message())
         header, _ = messages.receive(self._ours)
         self.precision: str = header["precision"]
 
@@ -50,24 +59,18 @@ def main() -> None:
     import torch
 
     from model_api.lane_process import run_lane
-    from model_api.loading import warm
-    from model_api.tasks import Limits
+    from model_api.loading import load
 
     torch.set_num_threads(1)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        spec, _ = messages.receive(connection)
-        manifest, folder = Manifest.from_json(spec["manifest"]), Path(spec["folder"])
-        module = task_module(manifest.task)
-        model = module.load_model(folder, manifest, spec["precision"])
-        warm(model, module.open_web(folder, manifest, Limits(1000)), module.WARM_INPUTS)
-        before_lanes = getattr(model, "before_lanes", lambda: None)
-        before_lanes()
+        spec = LeaderSpec.from_message(messages.receive(connection)[0])
+        model = load(spec, Path(spec.source), lambda stage, **details: None)
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             pass  # as it should be: no child is left
         else:
-            raise AssertionError("a child outlives before_lanes")
+            raise AssertionError("a child outlives the checks")
         messages.send(connection, {"precision": model.precision})
         run_lane(connection, model)
 

@@ -6,8 +6,8 @@ import pytest
 
 from model_api.errors import InvalidInput
 from model_api.manifest import FileEntry, Manifest
-from model_api.tasks import Limits
-from model_api.tasks.extractive_summarization import load_model, open_web
+from model_api.tasks.contract import Limits
+from model_api.tasks.extractive_summarization import TASK
 from tests.small_models import real_model
 
 MANIFEST = Manifest("m", "1", "extractive-summarization", (FileEntry("config.json", 1, "0" * 64),), 1)
@@ -21,7 +21,7 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[Any, Any]:
-    return open_web(real_model(), MANIFEST, Limits(5000)), load_model(real_model(), MANIFEST, "float32")
+    return TASK.open_web(real_model(), MANIFEST, Limits(5000)), TASK.load_model(real_model(), MANIFEST, "float32")
 
 
 def ask(parts: tuple[Any, Any], inputs: list[Any], **parameters: Any) -> list[Any]:

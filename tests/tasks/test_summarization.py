@@ -11,8 +11,9 @@ import transformers
 from model_api.errors import InvalidInput, Refused
 from model_api.generation import SAMPLED_AT_A_TIME, Search
 from model_api.manifest import FileEntry, Manifest
-from model_api.tasks import Limits
-from model_api.tasks.summarization import load_model, open_web, read_parameter_defaults
+from model_api.tasks.contract import Limits
+from model_api.tasks.generation_parameters import generation_defaults
+from model_api.tasks.summarization import TASK
 from tests.rigs.leader import Leader
 from tests.small_models import save_small_t5
 from tests.small_tokenizers import save_small_tokenizer
@@ -45,7 +46,7 @@ class InLane:
     """The model as a lane has it, after a leader's checks."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        self.web = open_web(folder, manifest(**options), LIMITS)
+        self.web = TASK.open_web(folder, manifest(**options), LIMITS)
         self.model = Leader(folder, manifest(**options))
 
     def __enter__(self) -> "InLane":
@@ -143,7 +144,7 @@ def test_more_samples_than_are_drawn_at_a_time(t5: Path) -> None:
 
 
 def test_only_what_repeats_may_be_cached(t5: Path) -> None:
-    web = open_web(t5, manifest(), LIMITS)
+    web = TASK.open_web(t5, manifest(), LIMITS)
     assert web.repeatable({})
     assert web.repeatable({"temperature": 1.0, "seed": 1})
     assert not web.repeatable({"temperature": 1.0})
@@ -167,12 +168,12 @@ def test_only_what_repeats_may_be_cached(t5: Path) -> None:
 )
 def test_bad_parameters(t5: Path, parameters: dict[str, Any], pointer: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        open_web(t5, manifest(), LIMITS).prepare(TEXTS, parameters)
+        TASK.open_web(t5, manifest(), LIMITS).prepare(TEXTS, parameters)
     assert refused.value.pointer == pointer
 
 
 def test_a_bad_article_is_named_and_nothing_is_dropped(t5: Path) -> None:
-    web = open_web(t5, manifest(), LIMITS)
+    web = TASK.open_web(t5, manifest(), LIMITS)
     for bad in ("", " \n", 3, None, "x" * 2001, "word " * 100):
         with pytest.raises(InvalidInput) as refused:
             web.prepare(["fine", bad], {})
@@ -182,15 +183,15 @@ def test_a_bad_article_is_named_and_nothing_is_dropped(t5: Path) -> None:
 
 
 def test_prefix_and_defaults_come_from_the_manifest(t5: Path) -> None:
-    plain = open_web(t5, manifest(prefix=""), LIMITS).prepare(["food"], {})
-    own = open_web(t5, manifest(), LIMITS).prepare(["food"], {})
+    plain = TASK.open_web(t5, manifest(prefix=""), LIMITS).prepare(["food"], {})
+    own = TASK.open_web(t5, manifest(), LIMITS).prepare(["food"], {})
     assert len(own.arrays[0]) > len(plain.arrays[0])
-    chosen = open_web(t5, manifest(generation={"num_beams": 4, "max_new_tokens": 9}), LIMITS).prepare(["food"], {})
+    chosen = TASK.open_web(t5, manifest(generation={"num_beams": 4, "max_new_tokens": 9}), LIMITS).prepare(["food"], {})
     search = Search.of(chosen.parameters)
     assert (search.num_beams, search.max_new_tokens, search.seed) == (4, 9, None)
     for bad in ({"num_beams": 99}, {"unknown": 1}, 7):
         with pytest.raises(Refused, match="generation"):
-            read_parameter_defaults(manifest(generation=bad))
+            generation_defaults(manifest(generation=bad))
 
 
 def test_what_ctranslate2_does_not_know_is_served_by_transformers(tmp_path: Path) -> None:
@@ -208,4 +209,4 @@ def test_what_ctranslate2_does_not_know_is_served_by_transformers(tmp_path: Path
 @pytest.mark.parametrize("options", [{"precision": "int4"}, {"engine": "other"}], ids=str)
 def test_unknown_precision_or_engine_is_refused(t5: Path, options: dict[str, Any]) -> None:
     with pytest.raises(Refused, match=json.dumps(next(iter(options.values()))).replace('"', "'")):
-        load_model(t5, manifest(**options), "auto")
+        TASK.load_model(t5, manifest(**options), "auto")

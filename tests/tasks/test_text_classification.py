@@ -8,8 +8,8 @@ import transformers
 
 from model_api.errors import InvalidInput, Refused
 from model_api.manifest import FileEntry, Manifest
-from model_api.tasks import Limits
-from model_api.tasks.text_classification import WARM_INPUTS, load_model, normalize_tweet, open_web, read_labels
+from model_api.tasks.contract import Limits
+from model_api.tasks.text_classification import TASK, normalize_tweet, read_labels
 from tests.small_models import CONFIGS, save_small_model
 from tests.small_tokenizers import save_small_tokenizer
 
@@ -37,7 +37,10 @@ def save(folder: Path, family: str, problem_type: str | None = None, n_labels: i
 
 
 def ask(folder: Path, texts: list[str], parameters: dict[str, Any] | None = None, **options: Any) -> list[Any]:
-    web, model = open_web(folder, manifest(**options), LIMITS), load_model(folder, manifest(**options), "float32")
+    web, model = (
+        TASK.open_web(folder, manifest(**options), LIMITS),
+        TASK.load_model(folder, manifest(**options), "float32"),
+    )
     prepared = web.prepare(texts, parameters or {})
     return web.finish(prepared, list(model.forward(prepared.arrays, prepared.parameters)))
 
@@ -99,7 +102,7 @@ def test_multi_label_models_show_all_labels(tmp_path: Path) -> None:
 
 
 def test_the_same_to_the_bit_alone_and_in_a_batch(bert: Path) -> None:
-    web, model = open_web(bert, manifest(), LIMITS), load_model(bert, manifest(), "bfloat16")
+    web, model = TASK.open_web(bert, manifest(), LIMITS), TASK.load_model(bert, manifest(), "bfloat16")
     arrays = web.prepare(TEXTS * 3, {}).arrays
     together = model.forward(arrays, {})
     for array, scores in zip(arrays, together, strict=True):
@@ -110,7 +113,7 @@ def test_long_texts_are_refused_cut_or_averaged(bert: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
         ask(bert, ["good", LONG])
     assert refused.value.pointer == "/inputs/1"
-    web, model = open_web(bert, manifest(), LIMITS), load_model(bert, manifest(), "float32")
+    web, model = TASK.open_web(bert, manifest(), LIMITS), TASK.load_model(bert, manifest(), "float32")
     prepared = web.prepare(["good", LONG, "bad"], {"average": True, "all_labels": True})
     assert all(len(row) <= 64 for row in prepared.arrays)
     assert len(prepared.arrays) > 4
@@ -126,7 +129,7 @@ def test_long_texts_are_refused_cut_or_averaged(bert: Path) -> None:
 
 def test_windows_hold_the_whole_text(bert: Path) -> None:
     words = [f"{chr(97 + i % 26)}{i}" for i in range(90)]
-    web = open_web(bert, manifest(), LIMITS)
+    web = TASK.open_web(bert, manifest(), LIMITS)
     rows = web.prepare([" ".join(words)], {"average": True}).arrays
     whole = transformers.AutoTokenizer.from_pretrained(bert)(" ".join(words), add_special_tokens=False)["input_ids"]
     assert {len(row) for row in rows} == {64}
@@ -159,7 +162,7 @@ def test_tweets_are_normalised_where_the_manifest_says_so(bert: Path) -> None:
 )
 def test_bad_parameters(bert: Path, parameters: dict[str, Any], pointer: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        open_web(bert, manifest(), LIMITS).prepare(TEXTS, parameters)
+        TASK.open_web(bert, manifest(), LIMITS).prepare(TEXTS, parameters)
     assert refused.value.pointer == pointer
 
 
@@ -185,9 +188,9 @@ def test_a_head_that_does_not_fit_is_refused(bert: Path) -> None:
         (other / path.name).write_bytes(path.read_bytes())
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(Refused, match=r"classifier\.weight"):
-        load_model(other, manifest(), "float32")
+        TASK.load_model(other, manifest(), "float32")
 
 
 def test_built_in_texts_fit_any_model(bert: Path) -> None:
-    assert len(ask(bert, list(WARM_INPUTS), {"truncate": True})) == len(WARM_INPUTS)
+    assert len(ask(bert, list(TASK.warm_inputs), {"truncate": True})) == len(TASK.warm_inputs)
     assert set(CONFIGS) >= set(FAMILIES)

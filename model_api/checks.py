@@ -1,0 +1,76 @@
+"""What a loaded model must pass before it serves. Model side only."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from model_api.errors import ProbeFailed
+from model_api.manifest import Probe
+from model_api.tasks.contract import Array, Limits, WebSide
+
+MIN_COSINE_TO_FLOAT32 = 0.995  # bfloat16 rounding stays above 0.999; a broken kernel is far below
+# An author's probes aren't callers: they may be as long as the model takes.
+PROBE_LIMITS = Limits(max_text_chars=10_000_000)
+
+
+class Runs(Protocol):
+    """A model, or what stands in for it."""
+
+    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]: ...
+
+
+def warm(model: Runs, web: WebSide, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Array]:
+    """Run built-in inputs one by one and all at once; the outputs of the latter, all finite. Raises ProbeFailed."""
+    prepared = web.prepare(inputs, parameters)
+    for array in prepared.arrays:
+        model.forward([array], prepared.parameters)
+    outputs = list(model.forward(prepared.arrays, prepared.parameters))
+    for output in outputs:
+        if not np.isfinite(output).all():
+            raise ProbeFailed("the model gives NaN or infinity on a built-in text")
+    return outputs
+
+
+def compare_to_float32(outputs: Sequence[Array], reference: Sequence[Array]) -> None:
+    """Raises ProbeFailed unless every row points where the float32 row points."""
+    worst = min(cosine(a, b) for a, b in zip(outputs, reference, strict=True))
+    if not worst >= MIN_COSINE_TO_FLOAT32:
+        raise ProbeFailed(
+            f"bfloat16 differs from float32 (cosine {worst:.4f}); publish with --option precision=float32"
+        )
+
+
+def cosine(a: Array, b: Array) -> float:
+    a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    norm = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / norm if norm else float(np.array_equal(a, b))
+
+
+def run_probe(model: Runs, web: WebSide, probe: Probe, number: int) -> None:
+    """Raises ProbeFailed if a prediction isn't what the author saw, naming the probe and the place."""
+    prepared = web.prepare(probe.inputs, probe.parameters)
+    predictions = web.finish(prepared, list(model.forward(prepared.arrays, prepared.parameters)))
+    for index, (got, wanted) in enumerate(zip(predictions, probe.outputs, strict=True)):
+        difference = first_difference(got, wanted, probe.tolerance)
+        if difference:
+            raise ProbeFailed(f"probe {number}, input {index}: {difference}")
+
+
+def first_difference(got: Any, wanted: Any, tolerance: float, place: str = "output") -> str | None:
+    """Where two JSON-like values differ, numbers by more than `tolerance`; None if they agree."""
+    if isinstance(got, np.ndarray):
+        got = got.tolist()
+    if isinstance(got, bool) or isinstance(wanted, bool) or not isinstance(got, int | float):
+        if isinstance(got, Mapping) and isinstance(wanted, Mapping) and got.keys() == wanted.keys():
+            pairs = [(f"{place}.{key}", got[key], wanted[key]) for key in wanted]
+        elif isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
+            pairs = [(f"{place}[{i}]", a, b) for i, (a, b) in enumerate(zip(got, wanted, strict=True))]
+        else:
+            same = type(got) is type(wanted) and got == wanted
+            return None if same else f"{place} differs from what the author saw"
+        return next((d for where, a, b in pairs if (d := first_difference(a, b, tolerance, where))), None)
+    if isinstance(wanted, int | float) and abs(got - wanted) <= tolerance:
+        return None
+    return f"{place} is {got:.6g}, the author saw {wanted}"

@@ -1,0 +1,32 @@
+"""The two settings that the authors' commands share with the instances, so that no other setting can stop a command.
+
+Stdlib only, Python 3.9: the publisher's far side runs it too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+EFS_ROOT, STATUS_DIR = "MODEL_API_EFS_ROOT", "MODEL_API_STATUS_DIR"
+
+
+def absolute_path(value: str) -> Path:
+    """A path as settings give it: `~` is a home folder, what is relative starts at the current folder."""
+    return Path(value).expanduser().absolute()
+
+
+def efs_root(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the store is."""
+    return absolute_path(_value(environ, EFS_ROOT) or "./efs")
+
+
+def status_dir(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where instances write what they serve; None: in the store itself."""
+    value = _value(environ, STATUS_DIR)
+    return absolute_path(value) if value else None
+
+
+def _value(environ: Mapping[str, str] | None, name: str) -> str:
+    return (os.environ if environ is None else environ).get(name, "").strip()

@@ -1,0 +1,31 @@
+"""The order for a leader: what it is to load, from where, and within which limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_api.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class LeaderSpec:
+    """Sent as one message. `source` is the version's folder on the shared file system; `immutable` says that nobody
+    writes there any more. `protected` are digests whose local copies must not make room for this one."""
+
+    manifest: Manifest
+    source: str
+    immutable: bool
+    protected: tuple[str, ...]
+    local_store: str
+    store_budget_bytes: int | None
+    precision: str
+    lanes: int
+
+    def to_message(self) -> dict[str, Any]:
+        return {**vars(self), "manifest": self.manifest.to_json()}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "LeaderSpec":
+        """Raises Refused if the manifest is not one that this release knows."""
+        manifest = Manifest.from_json(message["manifest"])
+        return cls(**{**message, "manifest": manifest, "protected": tuple(message["protected"])})

@@ -1,0 +1,117 @@
+"""What a task is: a class with defaults, of which each task's module makes one object named TASK.
+
+A task has two sides. The **web side** runs in the web process and never imports torch; the **model side** runs in the
+version's process group and may, but imports it inside `load_model` only.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+
+from model_api.manifest import Manifest
+from model_api.tasks.parameters import Parameters
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a caller may send, from Settings; how many inputs is checked before a task sees them."""
+
+    max_text_chars: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request made ready for the lanes.
+
+    `arrays` are what the forward sees, one per row, and `costs` their sizes in tokens. A row needn't be an input (a
+    long text may become several windows); `context` is whatever `finish` needs to put them together again.
+    `parameters` is what the forward must know; rows of two requests share a batch only where it is equal.
+    """
+
+    arrays: Sequence[Array]
+    costs: Sequence[int]
+    parameters: Mapping[str, Any]
+    n_tokens: int
+    truncated: Sequence[int] = ()
+    context: Any = None
+
+
+class WebSide(ABC):
+    """Web process; its methods are called on many request threads at once."""
+
+    @abstractmethod
+    def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
+        """Validate and tokenise. Raises InvalidInput with a JSON pointer below `pointer` or /parameters."""
+
+    @abstractmethod
+    def finish(self, prepared: Prepared, outputs: Sequence[Array]) -> list[Any]:
+        """One JSON-ready prediction per input, in order (numpy arrays count as ready)."""
+
+    def repeatable(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether one answer may stand for another of the same request. Parameters aren't checked yet."""
+        return True
+
+
+class ModelSide(ABC):
+    """One lane of a process group; called on its only thread, with torch limited to one thread."""
+
+    precision: str
+    """What it computes in: float32, bfloat16, int8."""
+
+    fork_safe: bool = True
+    """False where its forward starts threads: then it never runs in the leader, which forks the lanes; a child of the
+    leader's runs the checks."""
+
+    @abstractmethod
+    def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
+        """One output array per row, in order. Must not keep or change `arrays`."""
+
+    def warm(self) -> None:  # noqa: B027 - a default: most have nothing to do
+        """Called once, in the leader: do what the lanes will then share, so that none of them does it again."""
+
+    def after_fork(self) -> None:  # noqa: B027 - likewise
+        """Called once in every process that runs it, before its first forward."""
+
+
+class Task(ABC):
+    """One task. Stateless; used in the web process and in model processes."""
+
+    parameters: ClassVar[type[Parameters]]
+    """What callers may send as `parameters`; the OpenAPI document and the try page's form are made from it."""
+
+    warm_inputs: ClassVar[Sequence[Any]]
+    """Inputs of several shapes, run before the first caller's; their outputs must be finite."""
+
+    warm_parameters: ClassVar[Mapping[str, Any]] = {}
+
+    long_running: ClassVar[bool] = False
+    """Whether a forward takes seconds: then a version has one lane, and a runner of its own in the web process."""
+
+    compares_to_float32: ClassVar[bool] = True
+    """Whether bfloat16 is checked against float32 on the warm inputs."""
+
+    @abstractmethod
+    def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> WebSide:
+        """Read what the web side needs (tokenizer, configs) from the local store. Raises Refused."""
+
+    @abstractmethod
+    def load_model(self, folder: Path, manifest: Manifest, precision: str) -> ModelSide:
+        """Load the weights from the local store. Raises Refused or LoadFailed."""
+
+    def convert(self, folder: Path, manifest: Manifest, precision: str) -> None:  # noqa: B027 - likewise
+        """Make what must lie beside the weights before `load_model`. Runs in a child of the leader's, so that its
+        memory returns, and only where `needs_conversion`. Raises Refused or LoadFailed."""
+
+    def needs_conversion(self, folder: Path, manifest: Manifest, precision: str) -> bool:
+        """Whether `convert` has work to do."""
+        return False
+
+    def loading_bytes(self, folder: Path, manifest: Manifest, precision: str) -> int:
+        """The estimated peak of a load, in the web process, before `folder` is there."""
+        return manifest.memory_bytes
