@@ -21,7 +21,7 @@ def summaries(articles: Sequence[str], search: dict[str, Any]) -> dict[str, list
     """Of every kind of generation, in the articles' order."""
     from benchmarks.generation import conversions
     from model_api.generation import CTranslate2Generator, Generator, Search, TransformersGenerator
-    from model_api.manifest import FileEntry, Manifest
+    from model_api.repository.manifest import FileEntry, Manifest
     from model_api.tasks.contract import Limits
     from model_api.tasks.summarization import TASK
 

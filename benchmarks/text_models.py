@@ -17,9 +17,9 @@ CLASSIFIER, SUMMARISER = "classifier", "summariser"
 def text_root() -> Path:
     """The repository, made once."""
     from benchmarks import generation
-    from model_api.publishing import draft, publish
-    from model_api.repository import Layout
-    from model_api.store_changes import init
+    from model_api.publishing.changes import init
+    from model_api.publishing.draft import draft, publish
+    from model_api.repository.reader import Layout
 
     root, made = BUILD / "text-efs", BUILD / "text-efs.made"
     if not made.exists():

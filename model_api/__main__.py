@@ -2,6 +2,6 @@
 
 import sys
 
-from model_api.commands import main
+from model_api.publishing.commands.main import main
 
 sys.exit(main())

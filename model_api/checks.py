@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from model_api.errors import ProbeFailed
-from model_api.manifest import Probe
+from model_api.repository.manifest import Probe
 from model_api.tasks.contract import Array, Limits, WebSide
 
 MIN_COSINE_TO_FLOAT32 = 0.995  # bfloat16 rounding stays above 0.999; a broken kernel is far below

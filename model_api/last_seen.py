@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.manifest import Manifest
-from model_api.plain_folders import Accepted
-from model_api.refs import Refs
-from model_api.repository import Published
+from model_api.repository.manifest import Manifest
+from model_api.repository.plain_folders import Accepted
+from model_api.repository.reader import Published
+from model_api.repository.refs import Refs
 
 FILE_NAME = "last_seen.json"
 

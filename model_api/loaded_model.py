@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_api.planning import Phase
-from model_api.repository import Canary, Published, Ref, Refs
+from model_api.repository.reader import Canary, Published, Ref, Refs
 from model_api.versions import Route, Version
 
 

@@ -17,11 +17,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from model_api.errors import Refused, StoreFull
-from model_api.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
 from model_api.mounts import is_local
 from model_api.parallel_copy import Progress, copy_files, refuse_links, wrong_files
-from model_api.plain_folders import Changed
-from model_api.safetensors_header import mb, part_of
+from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
+from model_api.repository.plain_folders import Changed
+from model_api.repository.safetensors_header import mb, part_of
 
 _LOCKS, _PARTIAL, _USED = ".locks", ".partial", ".used"
 SPARE_BYTES = 256 * 2**20  # of the disk, left free for others

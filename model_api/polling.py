@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model_api.errors import RepositoryUnavailable
 from model_api.last_seen import recall, remember
-from model_api.repository import Published, Repository
+from model_api.repository.reader import Published, Repository
 
 log = logging.getLogger(__name__)
 

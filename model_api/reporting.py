@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import RepositoryUnavailable
-from model_api.repository import Layout, mount_check
+from model_api.repository.reader import Layout, mount_check
+from model_api.repository.statuses import remove_status, write_status
 from model_api.settings import Settings
-from model_api.statuses import remove_status, write_status
 
 log = logging.getLogger(__name__)
 

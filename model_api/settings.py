@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from model_api import environment
 from model_api.errors import SettingsError
+from model_api.repository import environment
 
 _SECRET = ("MODEL_API_OPERATOR_KEY", "MODEL_API_CACHE")  # never quoted: a URL may hold a password
 CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from model_api.checks import PROBE_LIMITS
 from model_api.errors import LoadFailed, Refused
 from model_api.forking import fork_child
 from model_api.lane_process import run_lane
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, ModelSide, Task
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from model_api.errors import Refused
-from model_api.manifest import check_path
+from model_api.repository.manifest import check_path
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

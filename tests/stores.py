@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from model_api.publishing import draft, publish
-from model_api.repository import Layout
-from model_api.store_changes import Outcome, init
+from model_api.publishing.changes import Outcome, init
+from model_api.publishing.draft import draft, publish
+from model_api.repository.reader import Layout
 
 
 def quiet(done_bytes: int, total_bytes: int) -> None:

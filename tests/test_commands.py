@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from model_api.commands import main
 from model_api.errors import Refused
-from model_api.publish_command import parse_option, read_probes
-from model_api.remote import FAR_MODULES, Target, build_archive
-from model_api.repository import Layout, Repository
-from model_api.statuses import write_status
+from model_api.publishing.commands.main import main
+from model_api.publishing.commands.publish import parse_option, read_probes
+from model_api.publishing.ssh import FAR_MODULES, Target, build_archive
+from model_api.repository.reader import Layout, Repository
+from model_api.repository.statuses import write_status
 from tests.model_folders import make_folder
 from tests.stores import new_store
 
@@ -211,7 +211,7 @@ def test_a_target_must_be_host_and_path(text: str) -> None:
 def test_authors_need_neither_torch_nor_flask_nor_numpy(layout: Layout, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from model_api.commands import main\n"
+        "from model_api.publishing.commands.main import main\n"
         "assert main(sys.argv[1:]) == 0\n"
         "third = {m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names - {'__main__', 'model_api'}\n"
         "assert not {name for name in third if not name.startswith('_')}, third\n"
@@ -245,7 +245,7 @@ def test_the_far_side_gets_every_module_it_needs_and_only_standard_ones() -> Non
 def test_the_far_sides_archive_runs_alone(layout: Layout, tmp_path: Path) -> None:
     archive = tmp_path / "far.zip"
     archive.write_bytes(build_archive())
-    code = "import sys; from model_api.commands import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from model_api.publishing.commands.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-S", "-c", code, "models"]
     environment = {**os.environ, "PYTHONPATH": str(archive)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

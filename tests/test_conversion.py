@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from model_api.conversion import conversion_path
-from model_api.known_tasks import memory_bytes
-from model_api.manifest import FileEntry, Manifest
-from model_api.model_folder import check_files, list_files
+from model_api.repository.known_tasks import memory_bytes
+from model_api.repository.manifest import FileEntry, Manifest
+from model_api.repository.model_folder import check_files, list_files
 from model_api.tasks import loading_bytes
 from tests.small_models import save_small_t5
 from tests.small_tokenizers import save_small_tokenizer
@@ -21,7 +21,7 @@ PEAK_OF_A_CONVERSION = """
 import re, resource, sys
 from pathlib import Path
 from typing import Any
-from model_api.manifest import FileEntry, Manifest
+from model_api.repository.manifest import FileEntry, Manifest
 from model_api.loading import import_runtime
 from model_api.tasks.summarization import TASK
 from model_api.trial import convert

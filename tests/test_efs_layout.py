@@ -8,11 +8,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from model_api.manifest import MANIFEST_NAME, Manifest
 from model_api.parallel_copy import wrong_files
-from model_api.plain_folders import hash_folder, take_signature
-from model_api.repository import Layout, Repository
-from model_api.statuses import read_statuses
+from model_api.repository.manifest import MANIFEST_NAME, Manifest
+from model_api.repository.plain_folders import hash_folder, take_signature
+from model_api.repository.reader import Layout, Repository
+from model_api.repository.statuses import read_statuses
 from tests.model_folders import make_folder
 from tests.stores import new_store, published
 

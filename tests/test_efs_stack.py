@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from model_api import repository, store_changes
+from model_api.publishing import changes as store_changes
+from model_api.repository import reader as repository
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
 

@@ -13,11 +13,11 @@ from model_api import local_store
 from model_api.errors import Refused, StoreFull
 from model_api.last_seen import recall, remember
 from model_api.local_store import LocalStore
-from model_api.manifest import Manifest
 from model_api.mounts import file_system_type, is_local
 from model_api.parallel_copy import BLOCK_BYTES, copy_files
-from model_api.plain_folders import hash_folder, take_signature
-from model_api.repository import Layout, Repository
+from model_api.repository.manifest import Manifest
+from model_api.repository.plain_folders import hash_folder, take_signature
+from model_api.repository.reader import Layout, Repository
 from tests.model_folders import make_folder
 from tests.stores import new_store, published, quiet, tree
 
@@ -192,7 +192,7 @@ def test_processes_share_one_copy(layout: Layout, store: LocalStore, tmp_path: P
     code = (
         "import sys, pathlib\n"
         "from model_api.local_store import LocalStore\n"
-        "from model_api.manifest import Manifest\n"
+        "from model_api.repository.manifest import Manifest\n"
         "source = pathlib.Path(sys.argv[2])\n"
         "manifest = Manifest.from_json((source / 'manifest.json').read_bytes())\n"
         "LocalStore(pathlib.Path(sys.argv[1])).fetch(manifest, source, lambda done, total: None, immutable=False)\n"

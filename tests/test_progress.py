@@ -2,7 +2,7 @@
 
 import io
 
-from model_api.progress import ProgressLine, describe
+from model_api.publishing.commands.progress import ProgressLine, describe
 
 
 class Terminal(io.StringIO):

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import RefsConflict, Refused, RepositoryUnavailable
-from model_api.known_tasks import TASKS
-from model_api.manifest import Manifest
-from model_api.model_folder import check_files, infer_task_of, list_files
-from model_api.publishing import draft, publish
-from model_api.refs import Refs
-from model_api.repository import Layout
-from model_api.staging import Upload
-from model_api.store_changes import change_refs, init, promote, read_refs, retire, rollback, seal
+from model_api.publishing.changes import change_refs, init, promote, read_refs, retire, rollback, seal
+from model_api.publishing.draft import draft, publish
+from model_api.publishing.upload import Upload
+from model_api.repository.known_tasks import TASKS
+from model_api.repository.manifest import Manifest
+from model_api.repository.model_folder import check_files, infer_task_of, list_files
+from model_api.repository.reader import Layout
+from model_api.repository.refs import Refs
 from model_api.tasks import find_task
 from tests.model_folders import make_folder, safetensors_bytes, shard
 from tests.stores import new_store, published, quiet, tree
@@ -398,7 +398,7 @@ def test_two_authors_at_once_lose_nothing(layout: Layout, tmp_path: Path) -> Non
     code = (
         "import sys, pathlib\n"
         "from tests.stores import published\n"
-        "from model_api.repository import Layout\n"
+        "from model_api.repository.reader import Layout\n"
         "for folder in sys.argv[2:]:\n"
         "    published(Layout(pathlib.Path(sys.argv[1])), pathlib.Path(folder))\n"
     )

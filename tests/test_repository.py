@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import RepositoryUnavailable
-from model_api.repository import Layout, Published, Ref, Repository
-from model_api.store_changes import promote, rollback, seal
+from model_api.publishing.changes import promote, rollback, seal
+from model_api.repository.reader import Layout, Published, Ref, Repository
 from tests.model_folders import make_folder
 from tests.stores import new_store, published
 

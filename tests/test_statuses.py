@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from model_api.statuses import prune_statuses, read_statuses, remove_status, write_status
+from model_api.repository.statuses import prune_statuses, read_statuses, remove_status, write_status
 
 
 def test_the_heartbeat_counts_up_even_over_a_restart(tmp_path: Path) -> None:

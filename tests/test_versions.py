@@ -3,7 +3,7 @@
 import pytest
 
 from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
-from model_api.manifest import FileEntry, Manifest
+from model_api.repository.manifest import FileEntry, Manifest
 from model_api.versions import Route, Routes, Version, in_canary
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from model_api import waiting
-from model_api.commands import main
-from model_api.refs import Ref
-from model_api.statuses import Status, write_status
-from model_api.waiting import Verdict, Watch
+from model_api.publishing.commands import waiting
+from model_api.publishing.commands.main import main
+from model_api.publishing.commands.waiting import Verdict, Watch
+from model_api.repository.refs import Ref
+from model_api.repository.statuses import Status, write_status
 from tests.model_folders import make_folder
 from tests.stores import new_store
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import UnknownModel
-from model_api.manifest import NAME_PATTERN
+from model_api.repository.manifest import NAME_PATTERN
 from model_api.routes.documents import answer, problems
 from model_api.routes.requests import current_service
 from model_api.routes.responses import ApiResponse, json_response

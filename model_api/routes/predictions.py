@@ -6,7 +6,7 @@ from typing import Any
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import InvalidInput, UnknownModel
-from model_api.manifest import NAME_PATTERN
+from model_api.repository.manifest import NAME_PATTERN
 from model_api.routes.documents import answer, problems
 from model_api.routes.requests import current_request, current_service
 from model_api.routes.responses import ApiResponse, model_response

@@ -4,8 +4,8 @@ import importlib
 from pathlib import Path
 
 from model_api.errors import Refused
-from model_api.known_tasks import TASKS
-from model_api.manifest import Manifest
+from model_api.repository.known_tasks import TASKS
+from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Task
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.tasks.parameters import Parameters
 
 Array = npt.NDArray[Any]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from model_api.errors import Refused
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
 from model_api.tokenization import TextTokenizer, read_json

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from model_api.errors import InvalidInput
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.sentences import split_sentences
 from model_api.tasks.contract import Array, Limits, Prepared, Task, WebSide
 from model_api.tasks.embedding import EmbeddingModel, unit_length

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from model_api.errors import InvalidInput, Refused
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.tasks.parameters import TextParameters, pointer_to, read_parameters
 
 MAX_NEW_TOKENS, MAX_BEAMS = 512, 8

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from model_api.errors import Refused
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
 from model_api.tasks.generation_parameters import (
     GenerationParameters,

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from model_api.errors import InvalidInput, Refused
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
 from model_api.tasks.parameters import TextParameters, check_defaults, pointer_to, read_parameters
 from model_api.tokenization import TextTokenizer, check_text, read_json

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from model_api.publishing import draft, publish
-from model_api.repository import Layout
-from model_api.store_changes import init
+from model_api.publishing.changes import init
+from model_api.publishing.draft import draft, publish
+from model_api.repository.reader import Layout
 from tests.rigs.polling import wait_until
 from tests.rigs.server import Server, server
 from tests.small_models import save_small_t5

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from model_api.local_store import LocalStore
-from model_api.plain_folders import hash_folder, take_signature
-from model_api.repository import Layout, Published, Repository
-from model_api.store_changes import seal
+from model_api.publishing.changes import seal
+from model_api.repository.plain_folders import hash_folder, take_signature
+from model_api.repository.reader import Layout, Published, Repository
 from tests.model_folders import make_folder
 from tests.needs import needs
 from tests.rigs.polling import wait_until

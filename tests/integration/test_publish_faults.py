@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from model_api.commands import main
 from model_api.parallel_copy import wrong_files
-from model_api.repository import Layout, Repository
-from model_api.store_changes import read_refs
+from model_api.publishing.changes import read_refs
+from model_api.publishing.commands.main import main
+from model_api.repository.reader import Layout, Repository
 from tests.model_folders import make_folder
 from tests.needs import missing, needs, needs_root
 from tests.stores import new_store, published, tree
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # Runs a command and dies by SIGKILL just before its n-th step that changes a file system.
 DOOMED = """
 import os, signal, sys
-from model_api.commands import main
+from model_api.publishing.commands.main import main
 
 left = int(sys.argv[1])
 root = sys.argv[2]

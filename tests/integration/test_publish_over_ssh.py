@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from model_api.commands import main
-from model_api.repository import Layout, Repository
-from model_api.statuses import write_status
-from model_api.store_changes import read_refs
+from model_api.publishing.changes import read_refs
+from model_api.publishing.commands.main import main
+from model_api.repository.reader import Layout, Repository
+from model_api.repository.statuses import write_status
 from tests.model_folders import make_folder
 from tests.needs import needs
 from tests.rigs.polling import wait_until
@@ -195,7 +195,7 @@ def test_what_arrived_damaged_is_sent_again(
 ) -> None:
     folder = make_folder(tmp_path / "a", 1)
     other = make_folder(tmp_path / "b", 2)
-    from model_api.publishing import draft
+    from model_api.publishing.draft import draft
 
     digest = draft(folder, "mini", lambda done, total: None).manifest.digest
     upload = layout.incoming("mini") / f"resumable-{digest}"

@@ -12,7 +12,7 @@ import pytest
 
 from model_api.errors import RepositoryUnavailable
 from model_api.local_store import LocalStore
-from model_api.repository import Layout, Published, Repository
+from model_api.repository.reader import Layout, Published, Repository
 from tests.model_folders import make_folder
 from tests.rigs.fuse_efs import FuseEfs, fuse_efs
 from tests.rigs.polling import wait_until
@@ -122,7 +122,7 @@ def test_a_copy_that_hangs_dies_with_its_process_and_leaves_nothing(
     code = (
         "import pathlib, sys\n"
         "from model_api.local_store import LocalStore\n"
-        "from model_api.repository import Repository\n"
+        "from model_api.repository.reader import Repository\n"
         "seen = Repository(pathlib.Path(sys.argv[1])).observe(None)['mini']\n"
         "store = LocalStore(pathlib.Path(sys.argv[2]))\n"
         "print('copying', flush=True)\n"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from model_api import publishing, store_changes
-from model_api.repository import Layout, Ref
+from model_api.publishing import changes as store_changes
+from model_api.publishing import draft as publishing
+from model_api.repository.reader import Layout, Ref
 
 
 class Author:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_api import messages
-from model_api.manifest import Manifest
+from model_api.repository.manifest import Manifest
 from model_api.spec import LeaderSpec
 from model_api.tasks.contract import Array
 

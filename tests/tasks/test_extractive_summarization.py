@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model_api.errors import InvalidInput
-from model_api.manifest import FileEntry, Manifest
+from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
 from model_api.tasks.extractive_summarization import TASK
 from tests.small_models import real_model

@@ -10,7 +10,7 @@ import transformers
 
 from model_api.errors import InvalidInput, Refused
 from model_api.generation import SAMPLED_AT_A_TIME, Search
-from model_api.manifest import FileEntry, Manifest
+from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
 from model_api.tasks.generation_parameters import generation_defaults
 from model_api.tasks.summarization import TASK

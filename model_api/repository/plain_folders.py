@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import Refused
-from model_api.known_tasks import memory_bytes
-from model_api.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest, check_path
-from model_api.model_folder import SUMS_NAME, check_files, infer_task_of, list_files
-from model_api.safetensors_header import Tensor
+from model_api.repository.known_tasks import memory_bytes
+from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest, check_path
+from model_api.repository.model_folder import SUMS_NAME, check_files, infer_task_of, list_files
+from model_api.repository.safetensors_header import Tensor
 
 Signature = Mapping[str, tuple[int, int, int, int]]  # path -> inode, size, mtime ns, ctime ns
 SEAL_SETTLED_LOOKS = 2  # a seal is checked once the files were the same in this many looks: a growing one isn't hashed

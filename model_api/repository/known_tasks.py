@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.safetensors_header import Tensor
+from model_api.repository.safetensors_header import Tensor
 
 _DECODERS = ("gpt", "llama", "mistral", "qwen", "gemma", "phi", "opt", "bloom", "falcon", "vit", "clip", "whisper")
 

@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from model_api.errors import Refused, RepositoryError
-from model_api.progress import ProgressLine
-from model_api.publishing import Draft
-from model_api.refs import Ref
-from model_api.statuses import Status
-from model_api.store_changes import Outcome
+from model_api.publishing.changes import Outcome
+from model_api.publishing.commands.progress import ProgressLine
+from model_api.publishing.draft import Draft
+from model_api.repository.refs import Ref
+from model_api.repository.statuses import Status
 
 # What the far side runs; a test holds that this is closed under import and needs the standard library only.
 FAR_MODULES = (

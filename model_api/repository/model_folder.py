@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.known_tasks import infer_task
-from model_api.manifest import MANIFEST_NAME, check_path
-from model_api.safetensors_header import Incomplete, Tensor, read_tensors
+from model_api.repository.known_tasks import infer_task
+from model_api.repository.manifest import MANIFEST_NAME, check_path
+from model_api.repository.safetensors_header import Incomplete, Tensor, read_tensors
 
 SUMS_NAME = "SHA256SUMS"
 DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME})

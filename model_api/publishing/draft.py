@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.known_tasks import TASKS, memory_bytes
-from model_api.manifest import FileEntry, Manifest, Probe, check_name
-from model_api.model_folder import check_files, infer_task_of, list_files
-from model_api.repository import Layout, mount_check
-from model_api.staging import Progress, Upload, remove_dead_uploads
-from model_api.store_changes import Outcome, check_before_copy, locked, settle_existing
+from model_api.publishing.changes import Outcome, check_before_copy, locked, settle_existing
+from model_api.publishing.upload import Progress, Upload, remove_dead_uploads
+from model_api.repository.known_tasks import TASKS, memory_bytes
+from model_api.repository.manifest import FileEntry, Manifest, Probe, check_name
+from model_api.repository.model_folder import check_files, infer_task_of, list_files
+from model_api.repository.reader import Layout, mount_check
 
 _BLOCK_BYTES = 4 * 2**20
 

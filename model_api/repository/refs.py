@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.manifest import SHA256_PATTERN, check_name
+from model_api.repository.manifest import SHA256_PATTERN, check_name
 
 REFS_NAME = "refs.json"
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model_api.durable import file_mode, make_dirs, sync_folder, write_aside
 from model_api.errors import RefsConflict, Refused
-from model_api.manifest import MANIFEST_NAME, Manifest, check_name
-from model_api.model_folder import SUMS_NAME
-from model_api.plain_folders import hash_folder_entries, take_signature
-from model_api.refs import Ref, Refs, rolled_back, unloaded, with_canary, with_published, with_stable
-from model_api.repository import LAYOUT_VERSION, Layout, mount_check
+from model_api.repository.files import file_mode, make_dirs, sync_folder, write_aside
+from model_api.repository.manifest import MANIFEST_NAME, Manifest, check_name
+from model_api.repository.model_folder import SUMS_NAME
+from model_api.repository.plain_folders import hash_folder_entries, take_signature
+from model_api.repository.reader import LAYOUT_VERSION, Layout, mount_check
+from model_api.repository.refs import Ref, Refs, rolled_back, unloaded, with_canary, with_published, with_stable
 
 
 @dataclass(frozen=True)

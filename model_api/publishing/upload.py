@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model_api.durable import file_mode, folder_mode, make_dirs, sync_folder, write_aside
 from model_api.errors import Refused, RepositoryError
-from model_api.manifest import MANIFEST_NAME, FileEntry, Manifest, check_name
-from model_api.refs import Ref
-from model_api.repository import Layout, mount_check
-from model_api.safetensors_header import mb
-from model_api.store_changes import Outcome, free_version, locked, locked_file, name_it, read_refs, settle_existing
+from model_api.publishing.changes import Outcome, free_version, locked, locked_file, name_it, read_refs, settle_existing
+from model_api.repository.files import file_mode, folder_mode, make_dirs, sync_folder, write_aside
+from model_api.repository.manifest import MANIFEST_NAME, FileEntry, Manifest, check_name
+from model_api.repository.reader import Layout, mount_check
+from model_api.repository.refs import Ref
+from model_api.repository.safetensors_header import mb
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _BLOCK_BYTES = 4 * 2**20

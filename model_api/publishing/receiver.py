@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_api.environment import status_dir
 from model_api.errors import ModelApiError, Refused
-from model_api.manifest import Manifest
-from model_api.repository import Layout, mount_check
-from model_api.staging import Upload
-from model_api.statuses import prune_statuses, read_statuses
-from model_api.store_changes import Outcome, check_before_copy, init, locked, settle_existing
+from model_api.publishing.changes import Outcome, check_before_copy, init, locked, settle_existing
+from model_api.publishing.upload import Upload
+from model_api.repository.environment import status_dir
+from model_api.repository.manifest import Manifest
+from model_api.repository.reader import Layout, mount_check
+from model_api.repository.statuses import prune_statuses, read_statuses
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from model_api.refs import Ref
-from model_api.statuses import Status
+from model_api.repository.refs import Ref
+from model_api.repository.statuses import Status
 
 LIVE_S = 15.0  # who hasn't counted its heartbeat up for so long isn't there; instances do so every few seconds
 

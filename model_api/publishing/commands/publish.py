@@ -12,18 +12,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from model_api import remote, waiting
 from model_api.errors import Refused
-from model_api.known_tasks import TASKS
-from model_api.manifest import Probe, check_name, parse_probe
-from model_api.progress import ProgressLine
-from model_api.publishing import Draft, draft, publish
-from model_api.refs import check_percent
-from model_api.repository import Layout
-from model_api.safetensors_header import mb
-from model_api.statuses import Status, prune_statuses, read_statuses
-from model_api.store_changes import Outcome, init, seal
-from model_api.waiting import Verdict, Watch, wait
+from model_api.publishing import ssh as remote
+from model_api.publishing.changes import Outcome, init, seal
+from model_api.publishing.commands import waiting
+from model_api.publishing.commands.progress import ProgressLine
+from model_api.publishing.commands.waiting import Verdict, Watch, wait
+from model_api.publishing.draft import Draft, draft, publish
+from model_api.repository.known_tasks import TASKS
+from model_api.repository.manifest import Probe, check_name, parse_probe
+from model_api.repository.reader import Layout
+from model_api.repository.refs import check_percent
+from model_api.repository.safetensors_header import mb
+from model_api.repository.statuses import Status, prune_statuses, read_statuses
 
 WAIT_CODES = {Verdict.CONVERGED: 0, Verdict.REFUSED: 4, Verdict.NO_LIVE_STATUS: 5, Verdict.TIMED_OUT: 6}
 

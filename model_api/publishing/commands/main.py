@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from model_api import models_command, publish_command, remote
-from model_api.environment import efs_root, status_dir
 from model_api.errors import ModelApiError, Refused
-from model_api.refs import Refs
-from model_api.repository import Layout
-from model_api.store_changes import promote, retire, rollback, unload
+from model_api.publishing import ssh as remote
+from model_api.publishing.changes import promote, retire, rollback, unload
+from model_api.publishing.commands import models as models_command
+from model_api.publishing.commands import publish as publish_command
+from model_api.repository.environment import efs_root, status_dir
+from model_api.repository.reader import Layout
+from model_api.repository.refs import Refs
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = """exit codes:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.manifest import check_name
-from model_api.repository import Published, Repository
-from model_api.statuses import Status, read_statuses
+from model_api.repository.manifest import check_name
+from model_api.repository.reader import Published, Repository
+from model_api.repository.statuses import Status, read_statuses
 
 _COLUMNS = ("MODEL", "VERSION", "DIGEST", "REFS", "INSTANCE", "STATE", "SINCE")
 

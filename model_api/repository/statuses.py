@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_api.durable import make_dirs, write_aside
+from model_api.repository.files import make_dirs, write_aside
 
 _COUNTS_NAME = ".heartbeats.json"
 _MISSED_PUBLISHES = 2  # a heartbeat that stood still between that many publishes and one more belongs to the dead

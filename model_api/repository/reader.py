@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_api.errors import Refused, RepositoryUnavailable
-from model_api.manifest import MANIFEST_NAME, NAME_PATTERN, Manifest
-from model_api.plain_folders import Accepted, PlainFolder
-from model_api.refs import REFS_NAME, Canary, Ref, Refs
-from model_api.side_work import SideWork
+from model_api.repository.manifest import MANIFEST_NAME, NAME_PATTERN, Manifest
+from model_api.repository.plain_folders import Accepted, PlainFolder
+from model_api.repository.refs import REFS_NAME, Canary, Ref, Refs
+from model_api.repository.side_work import SideWork
 
 __all__ = ["Canary", "Layout", "Published", "Ref", "Refs", "Repository", "mount_check"]
 

@@ -1,0 +1,1 @@
+"""What is on the shared file system. Python 3.9 and the standard library only."""
