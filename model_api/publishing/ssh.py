@@ -1,13 +1,14 @@
 """`--to`: work on a store that is mounted on another host, over ssh and rsync. Nothing is installed there.
 
-The far side needs Python 3.9 or later and rsync. It is sent the stdlib-only modules of this package and runs them from
-a temporary archive; its standard input and output carry JSON lines. It holds the upload folder's lock while this
+The far side needs Python 3.9 or later and rsync. It is sent the standard-library folders of this package and runs them
+from a temporary archive; its standard input and output carry JSON lines. It holds the upload folder's lock while this
 connection lives, so a broken transfer can be told from one under way.
 Stdlib only, Python 3.9.
 """
 
 from __future__ import annotations
 
+import importlib.resources
 import io
 import json
 import shlex
@@ -16,7 +17,6 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
@@ -27,32 +27,8 @@ from model_api.publishing.draft import Draft
 from model_api.repository.refs import Ref
 from model_api.repository.statuses import Status
 
-# What the far side runs; a test holds that this is closed under import and needs the standard library only.
-FAR_MODULES = (
-    "__init__",
-    "commands",
-    "durable",
-    "environment",
-    "errors",
-    "known_tasks",
-    "manifest",
-    "model_folder",
-    "models_command",
-    "plain_folders",
-    "progress",
-    "publish_command",
-    "publishing",
-    "receiving",
-    "refs",
-    "remote",
-    "repository",
-    "safetensors_header",
-    "side_work",
-    "staging",
-    "statuses",
-    "store_changes",
-    "waiting",
-)
+# What travels to the far side: these, whole.
+FAR_FOLDERS, FAR_FILES = ("publishing", "repository"), ("__init__.py", "errors.py")
 _BOOTSTRAP = """
 import sys, tempfile
 if sys.version_info < (3, 9):
@@ -100,24 +76,26 @@ class Target:
 
 
 def build_archive() -> bytes:
-    """The far side's modules as a zip archive."""
+    """What the far side runs, as a zip archive; also where this package itself runs from one."""
     buffer = io.BytesIO()
+    package: Any = importlib.resources.files("model_api")
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for module in FAR_MODULES:
-            path = Path(__file__).with_name(f"{module}.py")
-            archive.writestr(f"model_api/{path.name}", path.read_bytes() if path.exists() else own_source(module))
+
+        def add(item: Any, path: str) -> None:
+            if item.is_dir():
+                for child in item.iterdir():
+                    add(child, f"{path}/{child.name}")
+            elif path.endswith(".py"):
+                archive.writestr(path, item.read_bytes())
+
+        for name in (*FAR_FILES, *FAR_FOLDERS):
+            add(package / name, f"model_api/{name}")
     return buffer.getvalue()
-
-
-def own_source(module: str) -> str:
-    """A module's source where this package itself runs from an archive."""
-    loader: Any = sys.modules[__name__].__loader__
-    return str(loader.get_source("model_api" if module == "__init__" else f"model_api.{module}"))
 
 
 def run_there(target: Target, arguments: Sequence[str]) -> int:
     """Run a command on the far side, with its output here. Returns its exit code; raises RepositoryError, OSError."""
-    process = target.start("commands", [*arguments, "--root", target.path], stdout=None)
+    process = target.start("publishing.commands.main", [*arguments, "--root", target.path], stdout=None)
     assert process.stdin is not None
     process.stdin.close()
     return process.wait()
@@ -128,7 +106,7 @@ class FarSide:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._process = target.start("receiving", [target.path], stdout=subprocess.PIPE)
+        self._process = target.start("publishing.receiver", [target.path], stdout=subprocess.PIPE)
 
     def __enter__(self) -> FarSide:
         return self
