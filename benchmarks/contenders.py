@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.bodies import EMBEDDINGS, SIM, Dialect
 from benchmarks.environments import BUILD, ROOT, own_python, peer_python
 from benchmarks.weights import model_folder, onnx_folder, published_root
-from model_api.processor import choose_precision
+from model_api.compute.processor import choose_precision
 
 Settings = Mapping[str, Any]
 PEERS = ROOT / "benchmarks" / "peers"

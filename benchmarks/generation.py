@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environments import BUILD
-from model_api.conversion import TYPES, conversion_path
-from model_api.generation import CTranslate2Generator, Search
+from model_api.compute.conversion import TYPES, conversion_path
+from model_api.compute.generation import CTranslate2Generator, Search
 from model_api.repository.manifest import FileEntry, Manifest
-from model_api.tasks.summarization import TASK
+from model_api.tasks.text.summarization import TASK
 from model_api.trial import convert
 
 NEW_TOKENS, INPUT_TOKENS = 48, 256

@@ -52,7 +52,7 @@ def _gemm(precision: str, seconds: float) -> Mapping[str, float]:
     """GFLOP/s of one thread through the same prepacked product that the encoder uses."""
     import torch
 
-    from model_api.linear import Linear
+    from model_api.compute.linear import Linear
 
     dtype = getattr(torch, precision)
     weight, bias = torch.randn(GEMM_COLUMNS, GEMM_INNER), torch.zeros(GEMM_COLUMNS)
@@ -75,8 +75,8 @@ def _load(precision: str, kind: str) -> tuple[Any, list[list[Any]]]:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from model_api.encoder import Encoder
-    from model_api.processor import choose_precision
+    from model_api.compute.encoder import Encoder
+    from model_api.compute.processor import choose_precision
 
     tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
     tokenizer.no_padding()

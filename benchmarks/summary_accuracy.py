@@ -20,10 +20,10 @@ ARTICLES = {"as in training": (2, 4), "longer": (10, 14)}  # sentences that don'
 def summaries(articles: Sequence[str], search: dict[str, Any]) -> dict[str, list[str]]:
     """Of every kind of generation, in the articles' order."""
     from benchmarks.generation import conversions
-    from model_api.generation import CTranslate2Generator, Generator, Search, TransformersGenerator
+    from model_api.compute.generation import CTranslate2Generator, Generator, Search, TransformersGenerator
     from model_api.repository.manifest import FileEntry, Manifest
     from model_api.tasks.contract import Limits
-    from model_api.tasks.summarization import TASK
+    from model_api.tasks.text.summarization import TASK
 
     folder = trained_t5.model_folder()
     manifest = Manifest("t5", "1", "summarization", (FileEntry("-", 1, "0" * 64),), 1)

@@ -27,8 +27,8 @@ def import_runtime() -> None:
 
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    import model_api.encoder
-    import model_api.tasks.embedding  # noqa: F401
+    import model_api.compute.encoder
+    import model_api.tasks.text.embedding  # noqa: F401
 
     gc.freeze()
 

@@ -15,7 +15,7 @@ from model_api.manager import Manager
 from model_api.polling import Mount
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
-from model_api.tasks.embedding import unit_length
+from model_api.tasks.text.embedding import unit_length
 from model_api.versions import Version
 
 

@@ -6,8 +6,8 @@ from typing import Protocol
 from model_api.batching import Batcher
 from model_api.cache import Cache
 from model_api.cache_stores import open_store
+from model_api.compute.processor import available_cores
 from model_api.manager import Manager
-from model_api.processor import available_cores
 from model_api.scheduling import Scheduler
 from model_api.service import Service
 from model_api.settings import Settings

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from model_api.architectures import Architecture, supports
+from model_api.compute.architectures import Architecture, supports
 from model_api.errors import Refused
 
 BERT: dict[str, Any] = {

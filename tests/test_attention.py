@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model_api.attention import attend, groups_of
+from model_api.compute.attention import attend, groups_of
 
 torch.set_num_threads(1)  # as in a lane
 N_HEADS, HIDDEN = 4, 64

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_api.conversion import conversion_path
+from model_api.compute.conversion import conversion_path
 from model_api.repository.known_tasks import memory_bytes
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.repository.model_folder import check_files, list_files
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.loading import import_runtime
-from model_api.tasks.summarization import TASK
+from model_api.tasks.text.summarization import TASK
 from model_api.trial import convert
 
 import_runtime()

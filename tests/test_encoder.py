@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from model_api.encoder import Encoder
+from model_api.compute.encoder import Encoder
+from model_api.compute.pooling import POOLINGS
+from model_api.compute.processor import choose_precision
 from model_api.errors import Refused
-from model_api.pooling import POOLINGS
-from model_api.processor import choose_precision
 from tests.small_models import CONFIGS, by_transformers, random_texts, real_model, save_small_model
 
 PRECISIONS = ("float32", "bfloat16")

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from model_api.linear import MAX_ROWS, ROW_COUNTS, Linear, prepacking_works, row_spans
+from model_api.compute.linear import MAX_ROWS, ROW_COUNTS, Linear, prepacking_works, row_spans
 
 torch.set_num_threads(1)  # as in a lane
 DTYPES = (torch.float32, torch.bfloat16)

@@ -11,7 +11,7 @@ from model_api.checks import compare_to_float32, cosine, first_difference, run_p
 from model_api.errors import ProbeFailed
 from model_api.repository.manifest import FileEntry, Manifest, Probe
 from model_api.tasks.contract import Array, Limits
-from model_api.tasks.embedding import TASK
+from model_api.tasks.text.embedding import TASK
 from tests.rigs.models import tiny_model
 
 LIMITS = Limits(10_000)

@@ -6,8 +6,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from model_api.compute.transformers_encoder import ReferenceEncoder
 from model_api.errors import Refused
-from model_api.reference_encoder import ReferenceEncoder
 from tests.small_models import VOCABULARY, by_transformers, random_texts
 
 TEXTS = random_texts((3, 17, 1, 33, 17, 5))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_api.sentences import split_sentences
+from model_api.tasks.text.sentences import split_sentences
 
 
 @pytest.mark.parametrize(

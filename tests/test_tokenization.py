@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import InvalidInput, Refused
-from model_api.tokenization import TextTokenizer, read_max_tokens
+from model_api.tasks.text.tokenization import TextTokenizer, read_max_tokens
 from tests.rigs.models import tiny_model
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
-from model_api.weights import WeightReader, read_config
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.bfloat16), "ids": torch.arange(3)}
 

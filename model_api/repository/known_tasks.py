@@ -27,10 +27,10 @@ class KnownTask:
 
 
 TASKS: Mapping[str, KnownTask] = {
-    "text-classification": KnownTask("text_classification", ("ForSequenceClassification",)),
-    "summarization": KnownTask("summarization", ("T5ForConditionalGeneration",), converts=True),
-    "embedding": KnownTask("embedding", ("Model", "ForMaskedLM", "ForPreTraining")),
-    "extractive-summarization": KnownTask("extractive_summarization"),
+    "text-classification": KnownTask("text.text_classification", ("ForSequenceClassification",)),
+    "summarization": KnownTask("text.summarization", ("T5ForConditionalGeneration",), converts=True),
+    "embedding": KnownTask("text.embedding", ("Model", "ForMaskedLM", "ForPreTraining")),
+    "extractive-summarization": KnownTask("text.extractive_summarization"),
 }
 
 

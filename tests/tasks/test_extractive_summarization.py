@@ -7,7 +7,7 @@ import pytest
 from model_api.errors import InvalidInput
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
-from model_api.tasks.extractive_summarization import TASK
+from model_api.tasks.text.extractive_summarization import TASK
 from tests.small_models import real_model
 
 MANIFEST = Manifest("m", "1", "extractive-summarization", (FileEntry("config.json", 1, "0" * 64),), 1)

@@ -8,12 +8,12 @@ import pytest
 import torch
 import transformers
 
+from model_api.compute.generation import SAMPLED_AT_A_TIME, Search
 from model_api.errors import InvalidInput, Refused
-from model_api.generation import SAMPLED_AT_A_TIME, Search
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
-from model_api.tasks.generation_parameters import generation_defaults
-from model_api.tasks.summarization import TASK
+from model_api.tasks.text.generation_parameters import generation_defaults
+from model_api.tasks.text.summarization import TASK
 from tests.rigs.leader import Leader
 from tests.small_models import save_small_t5
 from tests.small_tokenizers import save_small_tokenizer

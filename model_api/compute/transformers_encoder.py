@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model_api.encoder import DTYPES, TokenIds
+from model_api.compute.encoder import DTYPES, TokenIds
+from model_api.compute.pooling import pool
+from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
 from model_api.errors import Refused
-from model_api.pooling import pool
-from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
 
 def load_pretrained(auto_class: str, folder: Path, precision: str) -> tuple[Any, Any]:

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 from model_api.errors import Refused
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
-from model_api.tasks.generation_parameters import (
+from model_api.tasks.text.generation_parameters import (
     GenerationParameters,
     generation_defaults,
     is_repeatable,
     read_generation,
 )
-from model_api.tokenization import TextTokenizer, check_text, read_json
+from model_api.tasks.text.tokenization import TextTokenizer, check_text, read_json
 
 ENGINES = ("ctranslate2", "transformers")
 
@@ -64,8 +64,8 @@ class SummarizationModel(ModelSide):
     """Model side: generated token ids per row."""
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
-        from model_api.conversion import conversion_path
-        from model_api.generation import Generator, TransformersGenerator
+        from model_api.compute.conversion import conversion_path
+        from model_api.compute.generation import Generator, TransformersGenerator
 
         self._generator: Generator | None = None
         self.precision = checked_type(manifest, precision)
@@ -76,14 +76,14 @@ class SummarizationModel(ModelSide):
             self.precision = self._generator.precision
 
     def after_fork(self) -> None:
-        from model_api.generation import CTranslate2Generator, yield_the_processor
+        from model_api.compute.generation import CTranslate2Generator, yield_the_processor
 
         yield_the_processor()
         if self._generator is None:
             self._generator = CTranslate2Generator(self._converted, self.precision)
 
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
-        from model_api.generation import Search
+        from model_api.compute.generation import Search
 
         assert self._generator is not None
         return self._generator.generate(arrays, Search.of(parameters))
@@ -91,7 +91,7 @@ class SummarizationModel(ModelSide):
 
 def checked_type(manifest: Manifest, precision: str) -> str:
     """The weights' type that is served. Raises Refused for one, or for an engine, that isn't known."""
-    from model_api.conversion import TYPES
+    from model_api.compute.conversion import TYPES
 
     asked, engine = weights_type(manifest, precision), manifest.options.get("engine", ENGINES[0])
     if asked not in TYPES or engine not in ENGINES:
@@ -101,7 +101,7 @@ def checked_type(manifest: Manifest, precision: str) -> str:
 
 def uses_ctranslate2(manifest: Manifest, folder: Path, weights: str) -> bool:
     """Whether CTranslate2 serves it; where that doesn't know the architecture, transformers does."""
-    from model_api.conversion import is_convertible
+    from model_api.compute.conversion import is_convertible
 
     return manifest.options.get("engine", ENGINES[0]) == ENGINES[0] and is_convertible(folder, weights)
 
@@ -128,19 +128,19 @@ class Summarization(Task):
         return SummarizationModel(folder, manifest, precision)
 
     def needs_conversion(self, folder: Path, manifest: Manifest, precision: str) -> bool:
-        from model_api.conversion import is_converted
+        from model_api.compute.conversion import is_converted
 
         weights = checked_type(manifest, precision)
         return uses_ctranslate2(manifest, folder, weights) and not is_converted(folder, weights)
 
     def convert(self, folder: Path, manifest: Manifest, precision: str) -> None:
-        from model_api.conversion import convert
+        from model_api.compute.conversion import convert
 
         convert(folder, checked_type(manifest, precision))
 
     def loading_bytes(self, folder: Path, manifest: Manifest, precision: str) -> int:
         """A conversion that lies there already needn't be paid for again."""
-        from model_api import conversion
+        from model_api.compute import conversion
 
         weights = weights_type(manifest, precision)
         made = conversion.loading_bytes(folder, weights) if weights in conversion.TYPES else None

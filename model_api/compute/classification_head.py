@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model_api.architectures import supports
-from model_api.encoder import Encoder, TokenIds
+from model_api.compute.architectures import supports
+from model_api.compute.encoder import Encoder, TokenIds
+from model_api.compute.linear import Linear
+from model_api.compute.processor import choose_precision
+from model_api.compute.transformers_encoder import load_pretrained
+from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
 from model_api.errors import Refused
-from model_api.linear import Linear
-from model_api.processor import choose_precision
-from model_api.reference_encoder import load_pretrained
-from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
 Scores = npt.NDArray[np.float32]  # [texts, labels]
 

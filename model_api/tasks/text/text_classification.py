@@ -18,7 +18,7 @@ from model_api.errors import InvalidInput, Refused
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
 from model_api.tasks.parameters import TextParameters, check_defaults, pointer_to, read_parameters
-from model_api.tokenization import TextTokenizer, check_text, read_json
+from model_api.tasks.text.tokenization import TextTokenizer, check_text, read_json
 
 
 def read_labels(folder: Path, manifest: Manifest) -> list[str]:
@@ -116,7 +116,7 @@ class ClassificationModel(ModelSide):
     """Model side: float32 scores [n_labels] per row."""
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
-        from model_api.classification_head import load_classifier
+        from model_api.compute.classification_head import load_classifier
 
         labels = read_labels(folder, manifest)
         self._classifier = load_classifier(folder, precision, len(labels), read_activation(folder, len(labels)))

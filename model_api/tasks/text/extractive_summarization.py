@@ -15,11 +15,11 @@ from pydantic import Field
 
 from model_api.errors import InvalidInput
 from model_api.repository.manifest import Manifest
-from model_api.sentences import split_sentences
 from model_api.tasks.contract import Array, Limits, Prepared, Task, WebSide
-from model_api.tasks.embedding import EmbeddingModel, unit_length
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
-from model_api.tokenization import TextTokenizer, check_text
+from model_api.tasks.text.embedding import EmbeddingModel, unit_length
+from model_api.tasks.text.sentences import split_sentences
+from model_api.tasks.text.tokenization import TextTokenizer, check_text
 
 MAX_SENTENCES = 100
 SAME_COSINE = 0.95  # two sentences nearer than this say the same

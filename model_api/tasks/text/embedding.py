@@ -16,7 +16,7 @@ from model_api.errors import Refused
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
-from model_api.tokenization import TextTokenizer, read_json
+from model_api.tasks.text.tokenization import TextTokenizer, read_json
 
 _MODULE_KINDS = {"Transformer", "Pooling", "Normalize"}
 _POOLING_FLAGS = {
@@ -93,7 +93,7 @@ class EmbeddingModel(ModelSide):
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str) -> None:
         self._pooling = read_pooling(folder, manifest.options)
-        from model_api.encoders import load_encoder
+        from model_api.compute.load_encoder import load_encoder
 
         self._encoder = load_encoder(folder, precision)
         self.precision = self._encoder.precision

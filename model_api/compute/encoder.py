@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  the name that all of torch's users know it by
 
-from model_api.architectures import Architecture, supports
-from model_api.attention import LONG_STEP_TOKENS, SHORT_LENGTHS, attend, groups_of
+from model_api.compute.architectures import Architecture, supports
+from model_api.compute.attention import LONG_STEP_TOKENS, SHORT_LENGTHS, attend, groups_of
+from model_api.compute.linear import ROW_COUNTS, Linear, row_spans
+from model_api.compute.pooling import first_rows, last_rows, pool
+from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
 from model_api.errors import Refused
-from model_api.linear import ROW_COUNTS, Linear, row_spans
-from model_api.pooling import first_rows, last_rows, pool
-from model_api.weights import CONFIG_FILE, WeightReader, read_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

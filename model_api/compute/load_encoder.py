@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from model_api.architectures import supports
-from model_api.encoder import Encoder
-from model_api.processor import choose_precision
-from model_api.reference_encoder import ReferenceEncoder
-from model_api.weights import read_config
+from model_api.compute.architectures import supports
+from model_api.compute.encoder import Encoder
+from model_api.compute.processor import choose_precision
+from model_api.compute.transformers_encoder import ReferenceEncoder
+from model_api.compute.weights import read_config
 
 
 def load_encoder(folder: Path, precision: str) -> Encoder | ReferenceEncoder:

@@ -1,0 +1,1 @@
+"""Arithmetic: torch lives here."""
