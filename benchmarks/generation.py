@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.environments import BUILD
 from model_api.compute.conversion import TYPES, conversion_path
 from model_api.compute.generation import CTranslate2Generator, Search
+from model_api.processes.model_side.trial import convert
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.text.summarization import TASK
-from model_api.trial import convert
 
 NEW_TOKENS, INPUT_TOKENS = 48, 256
 BATCHES, BEAMS = (1, 8), (1, 4)

@@ -16,7 +16,7 @@ from typing import Any, cast
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
-from model_api.lane import Lane, LaneGone, LaneGroup
+from model_api.processes.lane import Lane, LaneGone, LaneGroup
 from model_api.scheduling import Entry, Scheduler
 from model_api.tasks.contract import Array
 

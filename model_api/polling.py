@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_api.errors import RepositoryUnavailable
-from model_api.last_seen import recall, remember
+from model_api.local_store.last_seen import recall, remember
 from model_api.repository.reader import Published, Repository
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
-from model_api.lanes import ProcessGroup
 from model_api.planning import Phase
+from model_api.processes.group import ProcessGroup
 from model_api.repository.manifest import Manifest
 from model_api.repository.reader import Ref
 from model_api.tasks.contract import WebSide

@@ -19,7 +19,7 @@ from model_api.errors import (
     ModelNotReady,
     QueueFull,
 )
-from model_api.lane import LaneGone
+from model_api.processes.lane import LaneGone
 from model_api.scheduling import Scheduler
 from model_api.tasks.contract import Array
 from tests.rigs.polling import wait_until

@@ -22,9 +22,9 @@ import re, resource, sys
 from pathlib import Path
 from typing import Any
 from model_api.repository.manifest import FileEntry, Manifest
-from model_api.loading import import_runtime
+from model_api.processes.model_side.bring_up import import_runtime
 from model_api.tasks.text.summarization import TASK
-from model_api.trial import convert
+from model_api.processes.model_side.trial import convert
 
 import_runtime()
 shared_kib = int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

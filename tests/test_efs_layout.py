@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from model_api.parallel_copy import wrong_files
+from model_api.local_store.parallel_copy import wrong_files
 from model_api.repository.manifest import MANIFEST_NAME, Manifest
 from model_api.repository.plain_folders import hash_folder, take_signature
 from model_api.repository.reader import Layout, Repository

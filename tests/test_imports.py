@@ -95,4 +95,6 @@ def test_the_web_process_never_imports_torch() -> None:
 
 
 def test_the_model_process_never_imports_flask() -> None:
-    assert not loaded_modules("from model_api.loading import import_runtime; import_runtime()") & {"flask", "gunicorn"}
+    assert not loaded_modules(
+        "from model_api.processes.model_side.bring_up import import_runtime; import_runtime()"
+    ) & {"flask", "gunicorn"}

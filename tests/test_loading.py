@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_api.checks import compare_to_float32, cosine, first_difference, run_probe, warm
 from model_api.errors import ProbeFailed
+from model_api.processes.model_side.checks import compare_to_float32, cosine, first_difference, run_probe, warm
 from model_api.repository.manifest import FileEntry, Manifest, Probe
 from model_api.tasks.contract import Array, Limits
 from model_api.tasks.text.embedding import TASK

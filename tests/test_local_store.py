@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from model_api import local_store
 from model_api.errors import Refused, StoreFull
-from model_api.last_seen import recall, remember
-from model_api.local_store import LocalStore
-from model_api.mounts import file_system_type, is_local
-from model_api.parallel_copy import BLOCK_BYTES, copy_files
+from model_api.local_store import local_store
+from model_api.local_store.file_systems import file_system_type, is_local
+from model_api.local_store.last_seen import recall, remember
+from model_api.local_store.local_store import LocalStore
+from model_api.local_store.parallel_copy import BLOCK_BYTES, copy_files
 from model_api.repository.manifest import Manifest
 from model_api.repository.plain_folders import hash_folder, take_signature
 from model_api.repository.reader import Layout, Repository
@@ -191,7 +191,7 @@ def test_processes_share_one_copy(layout: Layout, store: LocalStore, tmp_path: P
     _, source = publish_one(layout, make_folder(tmp_path / "a", rows=100_000))
     code = (
         "import sys, pathlib\n"
-        "from model_api.local_store import LocalStore\n"
+        "from model_api.local_store.local_store import LocalStore\n"
         "from model_api.repository.manifest import Manifest\n"
         "source = pathlib.Path(sys.argv[2])\n"
         "manifest = Manifest.from_json((source / 'manifest.json').read_bytes())\n"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model_api import messages
+from model_api.processes import messages
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.local_store import LocalStore
+from model_api.local_store.local_store import LocalStore
 from model_api.publishing.changes import seal
 from model_api.repository.plain_folders import hash_folder, take_signature
 from model_api.repository.reader import Layout, Published, Repository

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.parallel_copy import wrong_files
+from model_api.local_store.parallel_copy import wrong_files
 from model_api.publishing.changes import read_refs
 from model_api.publishing.commands.main import main
 from model_api.repository.reader import Layout, Repository

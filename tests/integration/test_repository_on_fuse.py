@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import RepositoryUnavailable
-from model_api.local_store import LocalStore
+from model_api.local_store.local_store import LocalStore
 from model_api.repository.reader import Layout, Published, Repository
 from tests.model_folders import make_folder
 from tests.rigs.fuse_efs import FuseEfs, fuse_efs
@@ -121,7 +121,7 @@ def test_a_copy_that_hangs_dies_with_its_process_and_leaves_nothing(
 ) -> None:
     code = (
         "import pathlib, sys\n"
-        "from model_api.local_store import LocalStore\n"
+        "from model_api.local_store.local_store import LocalStore\n"
         "from model_api.repository.reader import Repository\n"
         "seen = Repository(pathlib.Path(sys.argv[1])).observe(None)['mini']\n"
         "store = LocalStore(pathlib.Path(sys.argv[2]))\n"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_api import messages
+from model_api.processes import messages
+from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
-from model_api.spec import LeaderSpec
 from model_api.tasks.contract import Array
 
 
@@ -58,8 +58,8 @@ class Leader:
 def main() -> None:
     import torch
 
-    from model_api.lane_process import run_lane
-    from model_api.loading import load
+    from model_api.processes.model_side.bring_up import load
+    from model_api.processes.model_side.lane_loop import run_lane
 
     torch.set_num_threads(1)
     with socket.socket(fileno=int(sys.argv[1])) as connection:

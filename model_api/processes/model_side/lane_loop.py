@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from model_api import messages
+from model_api.processes import messages
 from model_api.tasks.contract import ModelSide
 
 

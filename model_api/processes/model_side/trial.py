@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from model_api import messages
-from model_api.checks import PROBE_LIMITS
 from model_api.errors import LoadFailed, Refused
-from model_api.forking import fork_child
-from model_api.lane_process import run_lane
+from model_api.processes import messages
+from model_api.processes.model_side.checks import PROBE_LIMITS
+from model_api.processes.model_side.forking import fork_child
+from model_api.processes.model_side.lane_loop import run_lane
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, ModelSide, Task
 

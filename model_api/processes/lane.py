@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from model_api import messages
 from model_api.errors import ForwardFailed
+from model_api.processes import messages
 from model_api.tasks.contract import Array
 
 log = logging.getLogger(__name__)

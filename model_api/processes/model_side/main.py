@@ -15,11 +15,11 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from model_api import messages
 from model_api.errors import ModelApiError, ProbeFailed, Refused
-from model_api.forking import die_with_parent, fork_child
-from model_api.lane_process import run_lane
-from model_api.spec import LeaderSpec
+from model_api.processes import messages
+from model_api.processes.model_side.forking import die_with_parent, fork_child
+from model_api.processes.model_side.lane_loop import run_lane
+from model_api.processes.spec import LeaderSpec
 from model_api.tasks.contract import ModelSide
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def lead(control: socket.socket, order: dict[str, Any]) -> None:
         messages.send(control, {"event": "stage", "stage": stage, **details})
 
     try:
-        from model_api.loading import bring_up
+        from model_api.processes.model_side.bring_up import bring_up
 
         spec = LeaderSpec.from_message(order)
         model = bring_up(spec, report)
@@ -157,7 +157,7 @@ def main(control_fd: int, parent_pid: int) -> NoReturn:
         signal.signal(name, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaders are reaped by the kernel
     die_with_parent(parent_pid)
-    from model_api.loading import import_runtime
+    from model_api.processes.model_side.bring_up import import_runtime
 
     import_runtime()
     serve_forks(socket.socket(fileno=control_fd))

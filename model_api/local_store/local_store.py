@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from model_api.errors import Refused, StoreFull
-from model_api.mounts import is_local
-from model_api.parallel_copy import Progress, copy_files, refuse_links, wrong_files
+from model_api.local_store.file_systems import is_local
+from model_api.local_store.parallel_copy import Progress, copy_files, refuse_links, wrong_files
 from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
 from model_api.repository.plain_folders import Changed
 from model_api.repository.safetensors_header import mb, part_of

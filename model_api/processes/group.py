@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model_api import messages
-from model_api.lane import Lane, ProcessLane
+from model_api.processes import messages
+from model_api.processes.lane import Lane, ProcessLane
 
 
 class ProcessGroup:

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 
-from model_api import messages
-from model_api.spec import LeaderSpec
+from model_api.processes import messages
+from model_api.processes.spec import LeaderSpec
 
 _MODEL_PROCESS_ENV = {
     # More threads per lane would fight over the cores; and fork is safe only while its parent ran on one thread.
@@ -69,7 +69,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "model_api.model_process", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "model_api.processes.model_side.main", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 env=os.environ | _MODEL_PROCESS_ENV,
             )

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from model_api.checks import PROBE_LIMITS, Runs, compare_to_float32, run_probe, warm
-from model_api.local_store import LocalStore
-from model_api.spec import LeaderSpec
+from model_api.local_store.local_store import LocalStore
+from model_api.processes.model_side.checks import PROBE_LIMITS, Runs, compare_to_float32, run_probe, warm
+from model_api.processes.model_side.trial import Trial, convert, float32_reference
+from model_api.processes.spec import LeaderSpec
 from model_api.tasks import find_task
 from model_api.tasks.contract import ModelSide
-from model_api.trial import Trial, convert, float32_reference
 
 PROGRESS_EVERY_S = 1.0
 

@@ -1,0 +1,1 @@
+"""This instance's verified copies."""

@@ -1,0 +1,1 @@
+"""Model processes, seen from the web process."""
