@@ -3,7 +3,7 @@
 A size weight of zero leaves arrival as the only thing that decides. For gunicorn: `benchmarks.fifo:application`.
 """
 
-from model_api import scheduling
+from model_api.serving import scheduling
 
 scheduling.SIZE_WEIGHT = 0
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from benchmarks import trained_t5
-from model_api.scoring import score_pair
+from model_api.serving.text_scores import score_pair
 
 SEARCHES = {"greedy": {"num_beams": 1}, "4 beams": {"num_beams": 4}}
 ARTICLES = {"as in training": (2, 4), "longer": (10, 14)}  # sentences that don't matter

@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 import pytest
 
-from model_api.cache import Cache, Entry, cache_key
-from model_api.cache_stores import CacheStore, MemoryStore, StoreDown, open_store
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed
+from model_api.serving.cache import Cache, Entry, cache_key
+from model_api.serving.cache_stores import CacheStore, MemoryStore, StoreDown, open_store
 from tests.contracts.redis_server import redis_server
 
 KEY: dict[str, Any] = {

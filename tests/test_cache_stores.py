@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.cache_stores import (
+from model_api.serving.cache_stores import (
     KEY_OVERHEAD_BYTES,
     MemoryStore,
     PatientStore,

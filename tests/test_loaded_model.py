@@ -1,10 +1,10 @@
 """One model as it is shown and decided upon."""
 
-from model_api.loaded_model import LoadedModel
-from model_api.planning import Phase
+from model_api.instance.managed_model import LoadedModel
+from model_api.instance.planning import Phase
+from model_api.instance.version import Version
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.repository.reader import Published, Ref, Refs
-from model_api.versions import Version
 
 
 def manifest(version: str) -> Manifest:

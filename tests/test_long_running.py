@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from model_api.batching import Batcher
 from model_api.errors import CallerLeft, DeadlineExceeded
 from model_api.processes.lane import LaneGone
-from model_api.scheduling import Scheduler
+from model_api.serving.batching import Batcher
+from model_api.serving.scheduling import Scheduler
 from model_api.tasks.contract import Array
 from tests.rigs.polling import wait_until
 from tests.test_batching import Gate, Group, double, row, run

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_api.polling import Mount
+from model_api.instance.polling import Mount
 from tests.stand_in_service import DIGEST, StandInService, share, stand_in_app
 
 GETS = ["/", "/models", "/models/minilm", "/healthz", "/readyz", "/mount_check", "/metrics", "/openapi.json", "/docs"]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_api.errors import QueueFull
-from model_api.scheduling import Batch, Entry, Scheduler
+from model_api.serving.scheduling import Batch, Entry, Scheduler
 
 
 def entry(*costs: int, caller: str = "a", group: str = "m", parameters: str = "", weight: float = 1.0) -> Entry:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_api.scoring import SCORES, score_pair
+from model_api.serving.text_scores import SCORES, score_pair
 from tests.stand_in_service import StandInService, stand_in_app
 
 KEY = "an-operator-key-for-tests"

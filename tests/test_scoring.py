@@ -4,7 +4,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from model_api.errors import InvalidInput
-from model_api.scoring import MAX_WORD_PAIRS, SCORES, check_pair, mean_scores, score_pair
+from model_api.serving.text_scores import MAX_WORD_PAIRS, SCORES, check_pair, mean_scores, score_pair
 
 
 def test_equal_texts_score_one() -> None:

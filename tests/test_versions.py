@@ -3,8 +3,8 @@
 import pytest
 
 from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
+from model_api.instance.version import Route, Routes, Version, in_canary
 from model_api.repository.manifest import FileEntry, Manifest
-from model_api.versions import Route, Routes, Version, in_canary
 
 
 def version(number: str) -> Version:

@@ -17,9 +17,9 @@ from typing import Any
 from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
 from model_api.batch.run import Job, run
 from model_api.batch.tables import BadTable, open_reader
-from model_api.calls import ModelService
+from model_api.serving.calls import ModelService
+from model_api.serving.start import Unobserved, start_service
 from model_api.settings import Settings
-from model_api.start import Unobserved, start_service
 
 START_TIMEOUT_S = 600.0
 LOOK_S = 5.0  # long enough for a look at the store, even a slow one

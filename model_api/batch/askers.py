@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from model_api.calls import CallContext, ModelService
 from model_api.errors import ForwardFailed, InvalidInput, ModelApiError, RequestError
+from model_api.serving.calls import CallContext, ModelService
 
 
 class RowRefused(Exception):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.cache_stores import CacheStore, open_store
+from model_api.serving.cache_stores import CacheStore, open_store
 from tests.contracts.redis_server import redis_server
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.batching import PATIENCE_S
+from model_api.serving.batching import PATIENCE_S
 from tests.rigs.polling import wait_until
 from tests.rigs.server import Server, server
 

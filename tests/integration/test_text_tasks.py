@@ -12,7 +12,7 @@ import transformers
 from model_api.publishing.changes import init
 from model_api.publishing.draft import draft, publish
 from model_api.repository.reader import Layout
-from model_api.scoring import SCORES, score_pair
+from model_api.serving.text_scores import SCORES, score_pair
 from tests.rigs.server import Server, server
 from tests.small_models import save_small_model, save_small_t5
 from tests.small_tokenizers import save_small_tokenizer

@@ -7,8 +7,8 @@ from typing import Any
 from flask_openapi3 import OpenAPI
 
 from model_api.app import build_app
-from model_api.calls import Answer, CallContext
 from model_api.errors import CallerLeft, DeadlineExceeded
+from model_api.serving.calls import Answer, CallContext
 from model_api.settings import Settings
 from tests.stand_in_service import StandInService
 

@@ -13,22 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_api import memory
 from model_api.errors import ModelApiError, ModelNotReady
-from model_api.loaded_model import LoadedModel
+from model_api.instance import memory
+from model_api.instance.managed_model import LoadedModel
+from model_api.instance.planning import ATTEMPTS_BEFORE_VERDICT, Phase, has_verdict, plan
+from model_api.instance.polling import Mount, Poller
+from model_api.instance.status_writer import StatusReporter
+from model_api.instance.version import Routes, Version
 from model_api.local_store.local_store import LocalStore
-from model_api.planning import ATTEMPTS_BEFORE_VERDICT, Phase, has_verdict, plan
-from model_api.polling import Mount, Poller
 from model_api.processes.fork_server import ForkServer
 from model_api.processes.group import ProcessGroup
 from model_api.processes.spec import LeaderSpec
-from model_api.reporting import StatusReporter
 from model_api.repository.manifest import Manifest
 from model_api.repository.reader import Published, Repository
 from model_api.settings import Settings
 from model_api.tasks import find_task, is_long_running, loading_bytes
 from model_api.tasks.contract import Limits
-from model_api.versions import Routes, Version
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
-from model_api.planning import Phase
+from model_api.instance.planning import Phase
 from model_api.processes.group import ProcessGroup
 from model_api.repository.manifest import Manifest
 from model_api.repository.reader import Ref

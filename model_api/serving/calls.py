@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from model_api.polling import Mount
+from model_api.instance.polling import Mount
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
 from model_api.processes.lane import Lane, LaneGone, LaneGroup
-from model_api.scheduling import Entry, Scheduler
+from model_api.serving.scheduling import Entry, Scheduler
 from model_api.tasks.contract import Array
 
 log = logging.getLogger(__name__)

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from model_api.batching import Batcher
-from model_api.cache import Cache
-from model_api.cache_stores import open_store
 from model_api.compute.processor import available_cores
-from model_api.manager import Manager
-from model_api.scheduling import Scheduler
-from model_api.service import Service
+from model_api.instance.manager import Manager
+from model_api.serving.batching import Batcher
+from model_api.serving.cache import Cache
+from model_api.serving.cache_stores import open_store
+from model_api.serving.scheduling import Scheduler
+from model_api.serving.service import Service
 from model_api.settings import Settings
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from model_api.cache_stores import CacheStore, Count, StoreDown
 from model_api.errors import CallerLeft, DeadlineExceeded
+from model_api.serving.cache_stores import CacheStore, Count, StoreDown
 
 ENGINE_VERSION = "1"  # raised when a release computes other numbers from the same weights
 _MAGIC = b"mc1"

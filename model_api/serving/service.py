@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from model_api.batching import Batcher, Outputs
-from model_api.cache import Cache, Entry, cache_key
-from model_api.cache_stores import StoreDown
-from model_api.calls import Answer, CallContext, Readiness
 from model_api.errors import CacheDown, InvalidInput, ModelNotReady, UnknownModel
-from model_api.manager import Manager
-from model_api.polling import Mount
+from model_api.instance.manager import Manager
+from model_api.instance.polling import Mount
+from model_api.instance.version import Version
+from model_api.serving.batching import Batcher, Outputs
+from model_api.serving.cache import Cache, Entry, cache_key
+from model_api.serving.cache_stores import StoreDown
+from model_api.serving.calls import Answer, CallContext, Readiness
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
 from model_api.tasks.text.embedding import unit_length
-from model_api.versions import Version
 
 
 class Service:

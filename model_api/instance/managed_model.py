@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_api.planning import Phase
+from model_api.instance.planning import Phase
+from model_api.instance.version import Route, Version
 from model_api.repository.reader import Canary, Published, Ref, Refs
-from model_api.versions import Route, Version
 
 
 @dataclass
