@@ -7,8 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-from model_api.logs import logging_config
 from model_api.settings import Settings
+from model_api.web.logs import logging_config
 
 _settings = Settings.from_env()
 
@@ -18,7 +18,7 @@ THREADS_IN_RESERVE = 16
 bind = f"{_settings.bind}:{_settings.port}"
 wsgi_app = "application:application"
 workers = 1
-worker_class = "model_api.gunicorn_worker.ProblemWorker"
+worker_class = "model_api.web.server.worker.ProblemWorker"
 threads = (_settings.max_queue_entries + THREADS_IN_RESERVE) * 3 // 2  # a third of them may linger, see the worker
 worker_connections = 2 * threads
 backlog = 512

@@ -4,14 +4,14 @@ import logging
 
 from flask_openapi3 import Info, OpenAPI
 
-from model_api import problems
-from model_api.metrics import Metrics
-from model_api.routes import register_routes, responses
-from model_api.routes.requests import ApiRequest
-from model_api.routes.schemas import Problem
 from model_api.serving.calls import ModelService
 from model_api.serving.start import start_service
 from model_api.settings import Settings, unknown_settings
+from model_api.web import problems, responses
+from model_api.web.metrics import Metrics
+from model_api.web.requests import ApiRequest
+from model_api.web.routes import register_routes
+from model_api.web.schemas import Problem
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_api.client_socket import MAX_HELD_BYTES, ClientSocket
+from model_api.web.server.client_socket import MAX_HELD_BYTES, ClientSocket
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ TORCH_ONLY_IN = {
 
 
 def top(path: Path) -> str:
-    """`routes` for model_api/routes/health.py, `app` for model_api/app.py."""
+    """`routes` for model_api/web/routes/health.py, `app` for model_api/app.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

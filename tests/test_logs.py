@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_api.logs import JsonFormatter
+from model_api.web.logs import JsonFormatter
 from tests.stand_in_service import StandInService, stand_in_app
 
 

@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from model_api.instance.polling import Mount
-from model_api.metrics import Metrics
+from model_api.web.metrics import Metrics
 from tests.stand_in_service import StandInService, stand_in_app
 
 SERVED = {"model": "minilm", "version": "1"}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from model_api import errors, problems
+from model_api import errors
+from model_api.web import problems
 from tests.stand_in_service import StandInService, stand_in_app
 
 JSON_TYPE = "application/json"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model_api.errors import MalformedRequest
-from model_api.routes.requests import MAX_DEPTH, client_address, departure_check, orjson_object
+from model_api.web.requests import MAX_DEPTH, client_address, departure_check, orjson_object
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.stand_in_service import share
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
-from model_api.logs import logging_config
+from model_api.web.logs import logging_config
 logconfig_dict = logging_config()
 """
 SIM = b'{"target": "abc", "texts": ["ab"]}'
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path
     listener = socket.create_server(("127.0.0.1", 0))
     log = folder / "log"
     command = [sys.executable, "-m", "gunicorn", "--config", str(folder / "gunicorn.conf.py"), "--threads", "8"]
-    command += ["--worker-class", "model_api.gunicorn_worker.ProblemWorker", "--bind", f"fd://{listener.fileno()}"]
+    command += ["--worker-class", "model_api.web.server.worker.ProblemWorker", "--bind", f"fd://{listener.fileno()}"]
     command += ["--no-control-socket", "tests.integration.waiting_app:create()"]
     with (
         log.open("wb") as output,

@@ -1,6 +1,6 @@
 """gunicorn's gthread worker, which tells what gunicorn itself refuses (broken requests) as problem+json.
 
-For gunicorn.conf.py: `worker_class = "model_api.gunicorn_worker.ProblemWorker"`. Flask never sees these requests.
+For gunicorn.conf.py: `worker_class = "model_api.web.server.worker.ProblemWorker"`. Flask never sees these requests.
 """
 
 import secrets
@@ -14,7 +14,7 @@ import orjson
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from model_api.client_socket import ClientSocket
+from model_api.web.server.client_socket import ClientSocket
 
 LINGER_S = 1.0
 LINGERING_PART = 3  # one in so many threads may wait for a connection's next request

@@ -9,9 +9,9 @@ from flask import Flask
 from flask.globals import request_ctx
 from flask.json.provider import JSONProvider
 
-from model_api.logs import log_request
-from model_api.routes.requests import ApiRequest, current_metrics, current_request
 from model_api.serving.calls import Answer
+from model_api.web.logs import log_request
+from model_api.web.requests import ApiRequest, current_metrics, current_request
 
 EXPOSED = "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Truncated, Server-Timing, Age, Retry-After, Allow"
 COMMON_HEADERS = (

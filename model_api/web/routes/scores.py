@@ -8,14 +8,14 @@ from flask import current_app
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import DeadlineExceeded, InvalidInput
-from model_api.routes.documents import answer, problems
-from model_api.routes.predictions import checked_address
-from model_api.routes.requests import current_request, current_service
-from model_api.routes.responses import ApiResponse, json_response, model_response
-from model_api.routes.schemas import ScoreAnswer, ScoreBody
 from model_api.serving.calls import Answer
 from model_api.serving.text_scores import check_pair, mean_scores, score_pair, text_of
 from model_api.settings import Settings
+from model_api.web.openapi import answer, problems
+from model_api.web.requests import current_request, current_service
+from model_api.web.responses import ApiResponse, json_response, model_response
+from model_api.web.routes.predictions import checked_address
+from model_api.web.schemas import ScoreAnswer, ScoreBody
 
 blueprint = APIBlueprint("scoring", __name__, abp_tags=[Tag(name="models")])
 

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_api import errors
-from model_api.routes.requests import current_request
-from model_api.routes.responses import ApiResponse
+from model_api.web.requests import current_request
+from model_api.web.responses import ApiResponse
 
-LOGGER = logging.getLogger("model_api.problems")
+LOGGER = logging.getLogger("model_api.web.problems")
 MAX_POINTER_CHARS = 256
 MAX_ERRORS = 16
 

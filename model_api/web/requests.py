@@ -16,9 +16,9 @@ from flask import current_app
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, UnsupportedMediaType
 
 from model_api.errors import InvalidInput, MalformedRequest
-from model_api.metrics import Metrics
 from model_api.serving.calls import Answer, CallContext, ModelService
 from model_api.settings import Settings
+from model_api.web.metrics import Metrics
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON_TYPE_PATTERN = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")

@@ -7,11 +7,11 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import OperatorOnly, UnknownModel
 from model_api.repository.manifest import NAME_PATTERN
-from model_api.routes.documents import answer, problems
-from model_api.routes.requests import current_service
-from model_api.routes.responses import ApiResponse, json_response
-from model_api.routes.schemas import CacheCleared, CacheQuery
 from model_api.settings import Settings
+from model_api.web.openapi import answer, problems
+from model_api.web.requests import current_service
+from model_api.web.responses import ApiResponse, json_response
+from model_api.web.schemas import CacheCleared, CacheQuery
 
 blueprint = APIBlueprint("cache", __name__, abp_tags=[Tag(name="operation")])
 

@@ -7,10 +7,10 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import InvalidInput, UnknownModel
 from model_api.repository.manifest import NAME_PATTERN
-from model_api.routes.documents import answer, problems
-from model_api.routes.requests import current_request, current_service
-from model_api.routes.responses import ApiResponse, model_response
-from model_api.routes.schemas import PredictAnswer, PredictBody
+from model_api.web.openapi import answer, problems
+from model_api.web.requests import current_request, current_service
+from model_api.web.responses import ApiResponse, model_response
+from model_api.web.schemas import PredictAnswer, PredictBody
 
 blueprint = APIBlueprint("predictions", __name__, abp_tags=[Tag(name="models")])
 _ADDRESS = re.compile(f"{NAME_PATTERN.pattern}(?:@{NAME_PATTERN.pattern})?")

@@ -11,11 +11,11 @@ from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from model_api.problems import ROWS
-from model_api.routes import schemas
-from model_api.routes.documents import answer, problem, text
-from model_api.routes.requests import current_request
-from model_api.routes.responses import ApiResponse, dump, json_response
+from model_api.web import schemas
+from model_api.web.openapi import answer, problem, text
+from model_api.web.problems import ROWS
+from model_api.web.requests import current_request
+from model_api.web.responses import ApiResponse, dump, json_response
 
 blueprint = APIBlueprint("pages", __name__, abp_tags=[Tag(name="pages")])
 SWAGGER = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"

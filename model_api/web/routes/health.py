@@ -5,11 +5,11 @@ from dataclasses import asdict
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from model_api.problems import Row, problem
-from model_api.routes.documents import answer, problems, text
-from model_api.routes.requests import current_metrics, current_service
-from model_api.routes.responses import ApiResponse, json_response
-from model_api.routes.schemas import Alive, MountState, ReadinessState
+from model_api.web.openapi import answer, problems, text
+from model_api.web.problems import Row, problem
+from model_api.web.requests import current_metrics, current_service
+from model_api.web.responses import ApiResponse, json_response
+from model_api.web.schemas import Alive, MountState, ReadinessState
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations")])
 NOT_READY = Row(503, "not-ready", "This instance is not ready", retry_after_s=5)

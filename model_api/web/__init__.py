@@ -1,0 +1,1 @@
+"""Everything HTTP, and the only place of Flask."""
