@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from model_api.batch.__main__ import main
-from model_api.batch.askers import Hopeless, OneFails, RowRefused, ServerAsker, TryLater
-from model_api.batch.run import Job, run
-from model_api.batch.tables import BadTable
+from model_api.jobs.files.__main__ import main
+from model_api.jobs.files.predictors import Hopeless, OneFails, RowRefused, ServerAsker, TryLater
+from model_api.jobs.files.run import Job, run
+from model_api.jobs.files.tables import BadTable
 
 
 class Upper:

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from model_api.batch.askers import Asker, Hopeless, OneFails, RowRefused, TryLater
-from model_api.batch.tables import Row, open_reader, render_header, render_row
+from model_api.jobs.files.predictors import Asker, Hopeless, OneFails, RowRefused, TryLater
+from model_api.jobs.files.tables import Row, open_reader, render_header, render_row
 
 MAX_TRIES = 8  # of a chunk that should be tried later; then its rows are tried alone
 Outcome = tuple[Any, str | None]  # prediction, or an error

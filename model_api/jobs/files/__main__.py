@@ -1,4 +1,4 @@
-"""`python -m model_api.batch FILE --model M --column C`: a whole file through a model.
+"""`python -m model_api.jobs.files FILE --model M --column C`: a whole file through a model.
 
 Writes FILE with two more columns, `prediction` and `error`. A run that was stopped goes on where it was when started
 again in the same way. Exit codes: 0 done, 1 some rows have errors, 2 wrong arguments or file, 3 given up,
@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model_api.batch.askers import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
-from model_api.batch.run import Job, run
-from model_api.batch.tables import BadTable, open_reader
+from model_api.jobs.files.predictors import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
+from model_api.jobs.files.run import Job, run
+from model_api.jobs.files.tables import BadTable, open_reader
 from model_api.serving.calls import ModelService
 from model_api.serving.start import Unobserved, start_service
 from model_api.settings import Settings
