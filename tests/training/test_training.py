@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.training.dataset import (
+from scripts.training.dataset import (
     DATASET,
     LABELS,
     Example,
@@ -13,7 +13,7 @@ from model_api.training.dataset import (
     load_examples,
     majority_accuracy,
 )
-from model_api.training.tracking import record_run
+from scripts.training.tracking import record_run
 
 
 def test_the_set_is_what_its_documentation_says() -> None:

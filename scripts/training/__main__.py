@@ -1,4 +1,4 @@
-"""`python -m model_api.training`: train the sentiment model, write down how it went, and say how to publish it."""
+"""`python -m scripts.training`: train the sentiment model, write down how it went, and say how to publish it."""
 
 import argparse
 import importlib.util
@@ -8,9 +8,9 @@ import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from model_api.training.dataset import DATASET, LABELS, bag_of_words_accuracy, load_examples, majority_accuracy
-from model_api.training.fine_tuning import Recipe, fine_tune, predicted_scores
-from model_api.training.tracking import record_run
+from scripts.training.dataset import DATASET, LABELS, bag_of_words_accuracy, load_examples, majority_accuracy
+from scripts.training.fine_tuning import Recipe, fine_tune, predicted_scores
+from scripts.training.tracking import record_run
 
 # One per label, not from the set; what a load must reproduce.
 PROBES = ("What a wonderful surprise, thank you!", "The office is on the second floor.", "This is a complete disaster.")

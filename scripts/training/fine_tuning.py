@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_api.training.dataset import LABELS, Example
+from scripts.training.dataset import LABELS, Example
 
 
 @dataclass(frozen=True)
