@@ -13,7 +13,8 @@ from flask_openapi3 import OpenAPI
 from model_api.app import build_app
 from model_api.errors import InvalidInput, UnknownModel, VersionNotLoaded
 from model_api.instance.polling import Mount
-from model_api.serving.calls import Answer, CallContext, Readiness
+from model_api.instance.readiness import Readiness
+from model_api.serving.calls import Answer, CallContext
 from model_api.settings import Settings
 
 DIGEST = hashlib.sha256(b"stand-in").hexdigest()

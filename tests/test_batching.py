@@ -19,7 +19,8 @@ from model_api.errors import (
     QueueFull,
 )
 from model_api.processes.lane import LaneGone
-from model_api.serving.batching import PATIENCE_S, Batcher, Outputs
+from model_api.serving.batching import PATIENCE_S, Batcher
+from model_api.serving.pending import Outputs
 from model_api.serving.scheduling import Scheduler
 from model_api.tasks.contract import Array
 from tests.rigs.polling import wait_until

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed
-from model_api.serving.cache import Cache, Entry, cache_key
+from model_api.serving.cache import Cache, CachedAnswer, cache_key
 from model_api.serving.cache_stores import CacheStore, MemoryStore, StoreDown, open_store
 from tests.contracts.redis_server import redis_server
 
@@ -25,8 +25,8 @@ KEY: dict[str, Any] = {
 }
 
 
-def entry(predictions: list[Any]) -> Entry:
-    return Entry.of(predictions, n_tokens=3, truncated=(0,))
+def entry(predictions: list[Any]) -> CachedAnswer:
+    return CachedAnswer.of(predictions, n_tokens=3, truncated=(0,))
 
 
 def in_a_minute() -> float:
@@ -86,7 +86,7 @@ def test_a_cached_answer_equals_the_computed_one_to_the_byte() -> None:
 
 def test_no_predictions_at_all() -> None:
     made = entry([])
-    assert Entry.from_bytes("m/k", made.to_bytes("m/k")) == made
+    assert CachedAnswer.from_bytes("m/k", made.to_bytes("m/k")) == made
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_flipped_bit_anywhere_is_noticed() -> None:
         damaged = bytearray(value)
         damaged[position] ^= 1
         with pytest.raises(ValueError):
-            Entry.from_bytes("m/k", bytes(damaged))
+            CachedAnswer.from_bytes("m/k", bytes(damaged))
 
 
 def together(n: int, call: Callable[[int], Any]) -> list[Any]:
@@ -131,7 +131,7 @@ def test_a_thousand_identical_requests_compute_once() -> None:
     counted = Counted()
     n_computed = []
 
-    def compute() -> Entry:
+    def compute() -> CachedAnswer:
         n_computed.append(1)
         return entry(["answer"])
 
@@ -146,7 +146,7 @@ def test_different_requests_do_not_wait_for_each_other() -> None:
     counted = Counted()
     both = threading.Barrier(2)
 
-    def compute(i: int) -> Entry:
+    def compute(i: int) -> CachedAnswer:
         both.wait(30)  # passes only when both compute at once
         return entry([i])
 
@@ -161,13 +161,13 @@ class Leader:
         self.error = error
         self.started, self.may_end = threading.Event(), threading.Event()
 
-    def __call__(self) -> Entry:
+    def __call__(self) -> CachedAnswer:
         self.started.set()
         assert self.may_end.wait(30)
         raise self.error
 
 
-def lead_and_follow(counted: Counted, leader: Leader, follow: Callable[[], Entry]) -> tuple[Any, Any]:
+def lead_and_follow(counted: Counted, leader: Leader, follow: Callable[[], CachedAnswer]) -> tuple[Any, Any]:
     with ThreadPoolExecutor(2) as threads:
         led = threads.submit(counted.cache.fetch, "m/k", leader, in_a_minute())
         assert leader.started.wait(30)

@@ -1,6 +1,6 @@
 """One model as it is shown and decided upon."""
 
-from model_api.instance.managed_model import LoadedModel
+from model_api.instance.managed_model import ManagedModel
 from model_api.instance.planning import Phase
 from model_api.instance.version import Version
 from model_api.repository.manifest import FileEntry, Manifest
@@ -16,7 +16,7 @@ REFS = Refs(3, Ref("2", TWO.digest), Ref("1", ONE.digest), None)
 
 
 def test_what_the_refs_name_and_nobody_can_read_counts_as_refused() -> None:
-    model = LoadedModel("m", Published("m", REFS, {"1": ONE}, {"2": "manifest.json: missing"}))
+    model = ManagedModel("m", Published("m", REFS, {"1": ONE}, {"2": "manifest.json: missing"}))
     assert model.phases() == {REFS.stable: Phase.REFUSED}
     assert model.state() == "refused"
     assert model.describe()["refused"] == [{"version": "2", "reason": "manifest.json: missing"}]
@@ -25,7 +25,7 @@ def test_what_the_refs_name_and_nobody_can_read_counts_as_refused() -> None:
 def test_a_stand_in_for_the_stable_version_is_called_degraded() -> None:
     one = Version(ONE, phase=Phase.READY)
     one.enter("ready")
-    model = LoadedModel("m", Published("m", REFS, {"1": ONE, "2": TWO}), {one.ref: one}, serving=one)
+    model = ManagedModel("m", Published("m", REFS, {"1": ONE, "2": TWO}), {one.ref: one}, serving=one)
     shown = model.describe()
     assert (shown["state"], shown["version"], shown["digest"]) == ("degraded", "1", ONE.digest)
     assert shown["since"].endswith("+00:00")
@@ -33,10 +33,10 @@ def test_a_stand_in_for_the_stable_version_is_called_degraded() -> None:
 
 def test_reasons_of_the_repository_and_of_loading_are_both_shown() -> None:
     two = Version(TWO, phase=Phase.REFUSED, reason="probe 0: wrong")
-    model = LoadedModel("m", Published("m", REFS, {"2": TWO}, {"": "a loose file is ignored"}), {two.ref: two})
+    model = ManagedModel("m", Published("m", REFS, {"2": TWO}, {"": "a loose file is ignored"}), {two.ref: two})
     reasons = {(entry["version"], entry["reason"]) for entry in model.describe()["refused"]}
     assert reasons == {("", "a loose file is ignored"), ("2", "probe 0: wrong")}
 
 
 def test_an_unpublished_model_says_so() -> None:
-    assert LoadedModel("m", Published("m", None)).state() == "unpublished"
+    assert ManagedModel("m", Published("m", None)).state() == "unpublished"

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_api.errors import QueueFull
-from model_api.serving.scheduling import Batch, Entry, Scheduler
+from model_api.serving.scheduling import Batch, QueueEntry, Scheduler
 
 
-def entry(*costs: int, caller: str = "a", group: str = "m", parameters: str = "", weight: float = 1.0) -> Entry:
-    return Entry(group=group, parameters=parameters, costs=list(costs), caller=caller, weight=weight)
+def entry(*costs: int, caller: str = "a", group: str = "m", parameters: str = "", weight: float = 1.0) -> QueueEntry:
+    return QueueEntry(group=group, parameters=parameters, costs=list(costs), caller=caller, weight=weight)
 
 
 def scheduler(max_entries: int = 100, max_batch_tokens: int = 512, lanes: int = 2) -> Scheduler:
@@ -22,11 +22,11 @@ def take(queue: Scheduler) -> Batch:
     return batch
 
 
-def first_of(queue: Scheduler) -> Entry:
+def first_of(queue: Scheduler) -> QueueEntry:
     return take(queue).parts[0][0]
 
 
-def first_of_after_adding(queue: Scheduler, newcomer: Entry) -> Entry:
+def first_of_after_adding(queue: Scheduler, newcomer: QueueEntry) -> QueueEntry:
     queue.add(newcomer)
     return first_of(queue)
 
@@ -192,7 +192,7 @@ def test_every_row_is_dispatched_exactly_once(
     entries = [entry(*costs, caller=caller, group=group) for costs, caller, group in requests]
     for e in entries:
         queue.add(e)
-    seen: dict[Entry, list[int]] = {e: [] for e in entries}
+    seen: dict[QueueEntry, list[int]] = {e: [] for e in entries}
     while batch := queue.next_batch(lambda group: 1):
         assert len({e.group for e, _ in batch.parts}) == 1
         assert batch.tokens <= budget or sum(len(rows) for _, rows in batch.parts) == 1

@@ -3,7 +3,8 @@
 import pytest
 
 from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
-from model_api.instance.version import Route, Routes, Version, in_canary
+from model_api.instance.serving_table import Answering, ServingTable, in_canary
+from model_api.instance.version import Version
 from model_api.repository.manifest import FileEntry, Manifest
 
 
@@ -11,20 +12,20 @@ def version(number: str) -> Version:
     return Version(Manifest("m", number, "embedding", (FileEntry("f", 1, number * 64),), 0))
 
 
-def routes(route: Route) -> Routes:
-    table = Routes()
+def table_of(route: Answering) -> ServingTable:
+    table = ServingTable()
     table.replace({route.name: route}, complete=True)
     return table
 
 
-def chosen(table: Routes, selector: str, key: str = "") -> Version:
+def chosen(table: ServingTable, selector: str, key: str = "") -> Version:
     with table.use(selector, key) as found:
         return found
 
 
 def test_name_version_and_canary_are_found() -> None:
     one, two, three = version("1"), version("2"), version("3")
-    table = routes(Route("m", one, two, 0.0, {"1": one, "2": two, "3": three}))
+    table = table_of(Answering("m", one, two, 0.0, {"1": one, "2": two, "3": three}))
     assert chosen(table, "m") is one
     assert chosen(table, "m@3") is three
     assert chosen(table, "m@canary") is two
@@ -32,7 +33,7 @@ def test_name_version_and_canary_are_found() -> None:
 
 def test_what_is_not_there_is_told_apart() -> None:
     one = version("1")
-    table = routes(Route("m", one, ready={"1": one}))
+    table = table_of(Answering("m", one, ready={"1": one}))
     with pytest.raises(UnknownModel):
         chosen(table, "n")
     with pytest.raises(VersionNotLoaded):
@@ -40,9 +41,9 @@ def test_what_is_not_there_is_told_apart() -> None:
     with pytest.raises(VersionNotLoaded):
         chosen(table, "m@canary")
     with pytest.raises(ModelNotReady, match="refused"):
-        chosen(routes(Route("m", why_not="refused")), "m")
+        chosen(table_of(Answering("m", why_not="refused")), "m")
     with pytest.raises(ModelNotReady):
-        chosen(Routes(), "m")
+        chosen(ServingTable(), "m")
 
 
 def test_a_canarys_share_is_sticky_and_about_its_percentage() -> None:
@@ -60,7 +61,7 @@ def test_another_canary_picks_others() -> None:
 
 def test_a_version_in_use_drains_only_when_the_last_user_has_gone() -> None:
     one, drained = version("1"), []
-    table = routes(Route("m", one))
+    table = table_of(Answering("m", one))
     with table.use("m"):
         with table.use("m"):
             one.drain(lambda: drained.append("now"))
@@ -72,15 +73,15 @@ def test_a_version_in_use_drains_only_when_the_last_user_has_gone() -> None:
 
 def test_who_meets_a_draining_version_gets_its_successor() -> None:
     one, two = version("1"), version("2")
-    table = Routes()
-    table.replace({"m": Route("m", one)}, complete=True)
+    table = ServingTable()
+    table.replace({"m": Answering("m", one)}, complete=True)
     one.drain(lambda: None)
 
-    class Swapped(Route):
+    class Swapped(Answering):
         """A route that is replaced between the look at it and the grip on its version."""
 
         def choose(self, tag: str, canary_key: str) -> Version:
-            table.replace({"m": Route("m", two)}, complete=True)
+            table.replace({"m": Answering("m", two)}, complete=True)
             return one
 
     table.replace({"m": Swapped("m", one)}, complete=True)

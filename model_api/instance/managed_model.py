@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_api.instance.planning import Phase
-from model_api.instance.version import Route, Version
+from model_api.instance.serving_table import Answering
+from model_api.instance.version import Version
 from model_api.repository.reader import Canary, Published, Ref, Refs
 
 
 @dataclass
-class LoadedModel:
+class ManagedModel:
     """What the manager knows of one model. Changed on the manager's thread, under its lock."""
 
     name: str
@@ -39,13 +40,13 @@ class LoadedModel:
             return str(stable.phase)
         return "refused" if self.published.refused else "unpublished"
 
-    def route(self) -> Route:
+    def answering(self) -> Answering:
         """What answers for its name."""
         ready = {v.manifest.version: v for v in self.versions.values() if v.phase == Phase.READY}
         canary = self.refs.canary
         chosen = ready.get(canary.version) if canary else None
         percent = canary.percent if canary and chosen else 0.0
-        return Route(self.name, self.serving, chosen, percent, ready, f"it is {self.state()}")
+        return Answering(self.name, self.serving, chosen, percent, ready, f"it is {self.state()}")
 
     def describe(self) -> dict[str, Any]:
         """As GET /models/<name> shows it."""

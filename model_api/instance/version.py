@@ -1,20 +1,21 @@
 """One version on this instance: where it is on its way, what answers for it, and how many requests are using it."""
 
-import hashlib
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
-from model_api.instance.planning import Phase
+from model_api.instance.planning import ATTEMPTS_BEFORE_VERDICT, Phase
 from model_api.processes.group import ProcessGroup
 from model_api.repository.manifest import Manifest
 from model_api.repository.reader import Ref
 from model_api.tasks.contract import WebSide
+
+FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
+_CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at once
 
 
 @dataclass(eq=False)
@@ -81,6 +82,47 @@ class Version:
         """Another attempt begins."""
         self.phase, self.reason, self.group, self.timeline = Phase.LOADING, "", None, []
 
+    def observe(self, stage: Mapping[str, Any]) -> bool:
+        """Take the leader's message of a stage; whether it is a new one, not how far the same one is."""
+        if self.timeline[-1]["stage"] == stage["stage"]:
+            self.timeline[-1]["done_bytes"] = stage["done_bytes"]
+            return False
+        self.enter(stage["stage"])
+        self.web = stage.get("web", self.web)
+        return True
+
+    def become_ready(self, precision: str, memory_bytes: int) -> None:
+        self.phase, self.precision, self.memory_bytes = Phase.READY, precision, memory_bytes
+        self.ready_at = time.monotonic()
+        self.enter("ready")
+
+    def fail(self, reason: str, *, count: bool = True) -> float:
+        """This attempt failed for a reason that may pass; the pause until the next one in seconds, which grows."""
+        self.attempts += count
+        self.phase, self.reason = Phase.FAILED, reason
+        pause_s = min(_LAST_RETRY_S, FIRST_RETRY_S * 2 ** max(0, self.attempts - 1)) if self.attempts else 0.0
+        self.retry_at = time.monotonic() + pause_s
+        return pause_s
+
+    def crash(self) -> float:
+        """Its processes ended while it was ready; as `fail`."""
+        lived_s = time.monotonic() - self.ready_at
+        self.attempts = 0 if lived_s > _CRASH_MEMORY_S else self.attempts + 1
+        pause_s = self.fail("its model processes crashed", count=False)
+        if self.attempts < ATTEMPTS_BEFORE_VERDICT:  # it will be back before `previous` could stand in
+            self.phase = Phase.WAITING
+        return pause_s
+
+    def refuse(self, reason: str) -> None:
+        """For good."""
+        self.phase, self.reason = Phase.REFUSED, reason
+
+    def close(self) -> None:
+        """End its group; that it has ended arrives as an event."""
+        self.drain_until = math.inf
+        if self.group is not None:
+            self.group.close()
+
     def acquire(self) -> bool:
         """A request begins to use it; False if it is on its way out already."""
         with self._lock:
@@ -103,80 +145,3 @@ class Version:
             idle = not self._users
         if idle:
             on_drained()
-
-
-@dataclass(frozen=True)
-class Route:
-    """What answers for one model's name. Replaced as a whole when that changes."""
-
-    name: str
-    stable: Version | None = None
-    canary: Version | None = None
-    percent: float = 0.0
-    ready: Mapping[str, Version] = field(default_factory=dict)  # by version's name
-    why_not: str = "it is being loaded"
-
-    def choose(self, tag: str, canary_key: str) -> Version:
-        """The version for `name@tag`, "" for the name alone. Raises VersionNotLoaded or ModelNotReady."""
-        if tag == "canary":
-            chosen = self.canary
-        elif tag:
-            chosen = self.ready.get(tag)
-        else:
-            chosen = self.stable
-            if self.canary and in_canary(self.name, self.canary.manifest.digest, canary_key, self.percent):
-                chosen = self.canary
-            if chosen is None:
-                raise ModelNotReady(self.name, self.why_not)
-        if chosen is None:
-            raise VersionNotLoaded(self.name, tag)
-        return chosen
-
-
-def in_canary(model: str, digest: str, key: str, percent: float) -> bool:
-    """Whether the caller `key` gets the canary: sticky, and the same on every instance."""
-    hashed = hashlib.sha256("\0".join((model, digest, key)).encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(hashed, "big") % 10_000 < percent * 100
-
-
-class Routes:
-    """The routing table: read on request threads, replaced on the manager's."""
-
-    def __init__(self) -> None:
-        self._routes: Mapping[str, Route] = {}
-        self._complete = False
-
-    def replace(self, routes: Mapping[str, Route], *, complete: bool) -> None:
-        """`complete`: what isn't among them isn't published; else it may only not have been seen yet."""
-        self._routes, self._complete = dict(routes), complete
-
-    def names(self) -> list[str]:
-        return list(self._routes)
-
-    def embedding_names(self) -> list[str]:
-        """Models that serve vectors now."""
-        return [r.name for r in self._routes.values() if r.stable and r.stable.manifest.task == "embedding"]
-
-    @contextmanager
-    def use(self, selector: str, canary_key: str = "") -> Iterator[Version]:
-        """The version that answers for `name`, `name@version` or `name@canary`; it stays loaded inside the block.
-
-        Raises UnknownModel, VersionNotLoaded or ModelNotReady.
-        """
-        name, _, tag = selector.partition("@")
-        while True:
-            route = self._routes.get(name)
-            if route is None:
-                if not self._complete:
-                    raise ModelNotReady(name, "this instance hasn't seen yet what is published")
-                raise UnknownModel(name)
-            version = route.choose(tag, canary_key)
-            if version.acquire():
-                break
-            # It was swapped between our look and our grip: the table has changed, so look again.
-            if self._routes.get(name) is route:
-                raise ModelNotReady(name, "this version is going away")
-        try:
-            yield version
-        finally:
-            version.release()

@@ -5,19 +5,18 @@ No timer: what queued while the lanes were busy is the next batch. Every accepte
 outputs, an error, or DeadlineExceeded / CallerLeft when nobody needs them any more.
 """
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
-from model_api.processes.lane import Lane, LaneGone, LaneGroup
-from model_api.serving.scheduling import Entry, Scheduler
+from model_api.processes.lane import LaneGone, LaneGroup
+from model_api.serving.pending import Outputs, PendingRequest, RunningBatch, abandoned, failures_of
+from model_api.serving.scheduling import QueueEntry, Scheduler
 from model_api.tasks.contract import Array
 
 log = logging.getLogger(__name__)
@@ -29,67 +28,6 @@ COST_SMOOTHING = 0.1  # share of the newest batch in the running mean of a token
 MAX_CRASHES = 2  # one retry elsewhere
 PATIENCE_S = 0.05  # asking whether a caller left costs a system call: not worth it for who waited less
 GOING_AWAY = "its processes are going away"
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """A request's outcome: one array per row, and what became of it on the way."""
-
-    arrays: Sequence[Array]
-    queue_ms: float
-    forward_ms: float
-    batch_size: int
-
-
-def _locked() -> threading.Lock:
-    """A tenth of an Event's or a Future's cost, where one thread tells another one thing."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
-@dataclass(eq=False, kw_only=True)
-class _Request(Entry):
-    """An entry with its payload and its outcome."""
-
-    arrays: Sequence[Array]
-    forward_parameters: Mapping[str, Any]
-    deadline: float  # time.monotonic seconds
-    has_left: Callable[[], bool]
-    outcome: Outputs | ModelApiError | None = None
-    ended: threading.Lock = field(default_factory=_locked)  # let go once, for the caller who waits for it
-    results: dict[int, Array] = field(default_factory=dict)
-    crashes: int = 0
-    queued_at: float = field(default_factory=time.monotonic)
-    started_at: float = 0.0
-    batch_size: int = 0
-
-
-@dataclass
-class _Work:
-    """A batch with the lane that runs it: for every request the rows that are in it."""
-
-    parts: Sequence[tuple[_Request, Sequence[int]]]
-    group: LaneGroup
-    lane: Lane
-    started_at: float
-    failure: Exception | None = None
-
-    @property
-    def n_rows(self) -> int:
-        return sum(len(rows) for _, rows in self.parts)
-
-
-@contextlib.contextmanager
-def _failures_of(work: _Work) -> Iterator[None]:
-    """Note what goes wrong with a batch; its requests must hear of it, and the runner's thread must live."""
-    try:
-        yield
-    except (ForwardFailed, LaneGone) as error:
-        work.failure = error
-    except Exception:  # our own mistake
-        log.exception("a batch failed outside of the model")
-        work.failure = ForwardFailed("the batch failed")
 
 
 class Batcher:
@@ -126,7 +64,7 @@ class Batcher:
         Raises QueueFull at once, DeadlineExceeded at the deadline, CallerLeft, ModelNotReady if the version goes away,
         LaneFailed after a second crash, ForwardFailed if the model raises on these rows.
         """
-        request = _Request(
+        request = PendingRequest(
             group=lanes,
             parameters=orjson.dumps(dict(parameters), option=orjson.OPT_SORT_KEYS),
             costs=costs,
@@ -178,18 +116,18 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _settle(self, entry: Entry, outcome: Outputs | ModelApiError) -> bool:
+    def _settle(self, entry: QueueEntry, outcome: Outputs | ModelApiError) -> bool:
         """Under the lock: the one place where an entry gets its outcome; whether it was the first."""
-        assert isinstance(entry, _Request)
+        assert isinstance(entry, PendingRequest)
         if entry.outcome is not None:
             return False
         self._scheduler.remove(entry)
         entry.outcome = outcome
         return True
 
-    def _finish(self, entry: Entry, outcome: Outputs | ModelApiError) -> None:
+    def _finish(self, entry: QueueEntry, outcome: Outputs | ModelApiError) -> None:
         """Under the lock: settle, and wake the caller."""
-        assert isinstance(entry, _Request)
+        assert isinstance(entry, PendingRequest)
         if self._settle(entry, outcome):
             entry.ended.release()
 
@@ -207,7 +145,9 @@ class Batcher:
     def _run(self, takes_long: bool) -> None:
         """A runner thread: lives as long as the batcher, whatever a batch does."""
         changed = self._long_changed if takes_long else self._changed
-        settled: Sequence[_Request] = ()  # by the batch before: a lane gets its next batch before their callers wake
+        settled: Sequence[
+            PendingRequest
+        ] = ()  # by the batch before: a lane gets its next batch before their callers wake
         while True:
             with changed:
                 work = self._next(takes_long)
@@ -224,7 +164,7 @@ class Batcher:
             elif self._stopping:
                 return
 
-    def _next(self, takes_long: bool) -> "_Work | None":
+    def _next(self, takes_long: bool) -> RunningBatch | None:
         """Under the lock: the next batch with the lane that will run it, leaving out whom nobody waits for any more."""
         if self._stopping:
             self._fail_waiting()
@@ -237,42 +177,42 @@ class Batcher:
         while batch := self._scheduler.next_batch(idle_lanes):
             now = time.monotonic()
             for entry, _ in batch.parts:
-                assert isinstance(entry, _Request)
+                assert isinstance(entry, PendingRequest)
                 if entry.deadline <= now:
                     self._finish(entry, DeadlineExceeded("no answer within the request's time limit"))
                 elif now - entry.queued_at > PATIENCE_S and entry.has_left():
                     self._finish(entry, CallerLeft("the client closed its connection"))
-            parts = [(e, rows) for e, rows in batch.parts if isinstance(e, _Request) and e.outcome is None]
+            parts = [(e, rows) for e, rows in batch.parts if isinstance(e, PendingRequest) and e.outcome is None]
             if parts:
                 group = cast(LaneGroup, parts[0][0].group)
                 lane = group.take_lane()
                 assert lane is not None
-                return _Work(parts, group, lane, now)
+                return RunningBatch(parts, group, lane, now)
         return None
 
-    def _start(self, work: "_Work") -> None:
+    def _start(self, work: RunningBatch) -> None:
         """Hand a batch to its lane."""
         for entry, _ in work.parts:
             entry.started_at = entry.started_at or work.started_at
             entry.batch_size = max(entry.batch_size, work.n_rows)
         timeout_s = max(entry.deadline for entry, _ in work.parts) - work.started_at + FORWARD_GRACE_S
         arrays = [entry.arrays[row] for entry, rows in work.parts for row in rows]
-        with _failures_of(work):
+        with failures_of(work):
             # A lane that dies costs its successors a restart: worth it for seconds of work, not for milliseconds.
-            abandoned = _abandoned(work.parts) if work.group.long_running else None
-            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s, abandoned)
+            ask = abandoned(work.parts) if work.group.long_running else None
+            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s, ask)
 
-    def _complete(self, work: "_Work") -> list[_Request]:
+    def _complete(self, work: RunningBatch) -> list[PendingRequest]:
         """Wait for the outputs of a batch; the requests that are settled by them, whose callers still sleep."""
         outputs: Sequence[Array] = ()
-        with _failures_of(work):
+        with failures_of(work):
             if work.failure is None:
                 outputs = work.lane.outputs()
                 if len(outputs) != work.n_rows:
                     raise ForwardFailed(f"the model gave {len(outputs)} outputs for {work.n_rows} rows")
         tokens = sum(entry.costs[row] for entry, rows in work.parts for row in rows)
         self._on_batch(work.n_rows, tokens)
-        settled: list[_Request] = []
+        settled: list[PendingRequest] = []
         with self._changed:
             work.group.put_lane(work.lane)
             self._condition(work.group).notify()
@@ -295,7 +235,9 @@ class Batcher:
                         settled.append(entry)
         return settled
 
-    def _retry_or_fail(self, entry: _Request, rows: Sequence[int], failure: Exception, *, in_company: bool) -> None:
+    def _retry_or_fail(
+        self, entry: PendingRequest, rows: Sequence[int], failure: Exception, *, in_company: bool
+    ) -> None:
         """Under the lock: what failed in company runs again alone, so that only the culprit fails."""
         if entry.outcome is not None:
             return
@@ -311,7 +253,3 @@ class Batcher:
             self._finish(entry, ForwardFailed("the model failed on this input"))
             return
         self._scheduler.put_back(entry, rows)
-
-
-def _abandoned(parts: Sequence[tuple[_Request, Sequence[int]]]) -> Callable[[], bool]:
-    return lambda: all(entry.outcome is not None or entry.has_left() for entry, _ in parts)

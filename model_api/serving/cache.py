@@ -40,7 +40,7 @@ def cache_key(
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedAnswer:
     """What one request's answer is made of; `lines` are the predictions, each as its JSON."""
 
     lines: tuple[bytes, ...]
@@ -49,7 +49,7 @@ class Entry:
     computed_unix_s: float
 
     @classmethod
-    def of(cls, predictions: Sequence[Any], n_tokens: int, truncated: Sequence[int]) -> "Entry":
+    def of(cls, predictions: Sequence[Any], n_tokens: int, truncated: Sequence[int]) -> "CachedAnswer":
         lines = tuple(orjson.dumps(prediction, option=orjson.OPT_SERIALIZE_NUMPY) for prediction in predictions)
         return cls(lines, n_tokens, tuple(truncated), time.time())
 
@@ -65,7 +65,7 @@ class Entry:
         return _MAGIC + _checksum(key, body) + body
 
     @classmethod
-    def from_bytes(cls, key: str, value: bytes) -> "Entry":
+    def from_bytes(cls, key: str, value: bytes) -> "CachedAnswer":
         """Raises ValueError for anything but what `to_bytes` made for this key."""
         body = value[len(_MAGIC) + _CHECK_BYTES :]
         if value[: len(_MAGIC) + _CHECK_BYTES] != _MAGIC + _checksum(key, body):
@@ -79,12 +79,15 @@ def _checksum(key: str, body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=_CHECK_BYTES, key=hashlib.blake2b(key.encode()).digest()).digest()
 
 
+Found = tuple[CachedAnswer, float | None]  # an answer, and its age in seconds if it was cached
+
+
 @dataclass
 class _Flight:
     """One look-up or computation that others may join. `entry` or `error` is set before `landed`."""
 
     landed: threading.Event = field(default_factory=threading.Event)
-    entry: Entry | None = None
+    entry: CachedAnswer | None = None
     age_s: float | None = None  # of an entry that was cached
     error: BaseException | None = None
 
@@ -99,7 +102,9 @@ class Cache:
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight] = {}
 
-    def fetch(self, key: str, compute: Callable[[], Entry], deadline: float) -> tuple[Entry, float | None]:
+    def fetch(
+        self, key: str, compute: Callable[[], CachedAnswer], deadline: float
+    ) -> Found:
         """The entry, and its age in seconds if it was cached (None: computed now, here or by a request joined).
 
         `deadline` (time.monotonic) bounds the wait for a joined request; past it DeadlineExceeded. Counts exactly one
@@ -123,7 +128,7 @@ class Cache:
             assert flight.entry is not None
             return flight.entry, flight.age_s
 
-    def refresh(self, key: str, compute: Callable[[], Entry]) -> Entry:
+    def refresh(self, key: str, compute: Callable[[], CachedAnswer]) -> CachedAnswer:
         """Compute without looking or joining (Cache-Control: no-cache), and keep the new entry."""
         self._count("bypass")
         entry = compute()
@@ -137,7 +142,9 @@ class Cache:
     def close(self) -> None:
         self._store.close()
 
-    def _lead(self, key: str, flight: _Flight, compute: Callable[[], Entry]) -> tuple[Entry, float | None]:
+    def _lead(
+        self, key: str, flight: _Flight, compute: Callable[[], CachedAnswer]
+    ) -> Found:
         """Look up, else compute and keep, with `flight` announced all the while: who comes later finds it or the
         kept entry, so nothing is computed twice."""
         try:
@@ -159,7 +166,7 @@ class Cache:
                 del self._flights[key]
             flight.landed.set()
 
-    def _look_up(self, key: str) -> Entry | None:
+    def _look_up(self, key: str) -> CachedAnswer | None:
         try:
             value = self._store.get(key)
         except StoreDown:
@@ -167,12 +174,12 @@ class Cache:
         if value is None:
             return None
         try:
-            return Entry.from_bytes(key, value)
+            return CachedAnswer.from_bytes(key, value)
         except (ValueError, TypeError):
             self._count("garbage")
             return None
 
-    def _keep(self, key: str, entry: Entry) -> None:
+    def _keep(self, key: str, entry: CachedAnswer) -> None:
         try:
             self._store.put(key, entry.to_bytes(key), self._ttl_s)
         except StoreDown:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from model_api.instance.polling import Mount
+from model_api.instance.readiness import Readiness
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,6 @@ class Answer:
     forward_ms: float
     batch_size: int
     age_s: int | None = None
-
-
-@dataclass(frozen=True)
-class Readiness:
-    """Whether this instance should get traffic; `models` maps a name to its verdict in words."""
-
-    ready: bool
-    models: Mapping[str, str]
-    draining: bool
 
 
 class ModelService(Protocol):

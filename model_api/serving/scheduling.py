@@ -25,7 +25,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(eq=False, kw_only=True)
-class Entry:
+class QueueEntry:
     """One request in the queue: rows with their costs in tokens, and what decides its turn.
 
     `group` says which lanes can run it; rows of two entries share a batch only where `group` and `parameters` are
@@ -62,7 +62,7 @@ class Entry:
 class Batch:
     """What one lane runs at once: for every entry the rows that are in it."""
 
-    parts: Sequence[tuple[Entry, Sequence[int]]]
+    parts: Sequence[tuple[QueueEntry, Sequence[int]]]
 
     @property
     def tokens(self) -> int:
@@ -106,8 +106,8 @@ class Scheduler:
         self._max_entries = max_entries
         self._max_batch_tokens = max_batch_tokens
         self._lanes = lanes
-        self._waiting: list[Entry] = []
-        self._accepted: set[Entry] = set()
+        self._waiting: list[QueueEntry] = []
+        self._accepted: set[QueueEntry] = set()
         self._tokens = 0  # virtual time
         self._groups: _Turns[Hashable] = _Turns()
         self._callers: _Turns[tuple[Hashable, str]] = _Turns()
@@ -116,7 +116,7 @@ class Scheduler:
         """Accepted entries without an outcome, waiting or running."""
         return len(self._accepted)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueueEntry) -> None:
         """Accept `entry`. Raises QueueFull, and then nothing changed."""
         if len(self._accepted) >= self._max_entries:
             raise QueueFull(f"{self._max_entries} requests are waiting or running already")
@@ -125,21 +125,21 @@ class Scheduler:
         if entry.waiting:
             self._enqueue(entry)
 
-    def put_back(self, entry: Entry, rows: Sequence[int]) -> None:
+    def put_back(self, entry: QueueEntry, rows: Sequence[int]) -> None:
         """Rows of a batch that failed wait again, from now on without company."""
         entry.alone = True
         entry.waiting = sorted([*entry.waiting, *rows], key=lambda row: entry.costs[row])
         if entry not in self._waiting:
             self._enqueue(entry)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: QueueEntry) -> None:
         """`entry` has its outcome; whatever of it still waits is dropped."""
         self._accepted.discard(entry)
         if entry in self._waiting:
             self._dequeue(entry)
         entry.waiting = []
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[QueueEntry]:
         return list(self._waiting)
 
     def next_batch(self, idle_lanes: Callable[[Hashable], int]) -> Batch | None:
@@ -166,7 +166,7 @@ class Scheduler:
             self._account(entry, sum(entry.costs[row] for row in rows))
         return Batch(parts)
 
-    def _budget(self, entries: Sequence[Entry], idle_lanes: int) -> int:
+    def _budget(self, entries: Sequence[QueueEntry], idle_lanes: int) -> int:
         """Tokens of the next batch, between a floor and the limit.
 
         Large requests are spread over all lanes, so that each ends soon. Small ones end no sooner for being spread,
@@ -181,7 +181,7 @@ class Scheduler:
         large = sum(sizes) - small
         return min(limit, max(floor, math.ceil(small / idle_lanes + large / self._lanes)))
 
-    def _take(self, entry: Entry, budget: int, *, at_least_one: bool) -> list[int]:
+    def _take(self, entry: QueueEntry, budget: int, *, at_least_one: bool) -> list[int]:
         rows: list[int] = []
         while entry.waiting and (entry.costs[entry.waiting[-1]] <= budget or (at_least_one and not rows)):
             row = entry.waiting.pop()
@@ -189,19 +189,19 @@ class Scheduler:
             budget -= entry.costs[row]
         return rows
 
-    def _account(self, entry: Entry, tokens: int) -> None:
+    def _account(self, entry: QueueEntry, tokens: int) -> None:
         self._tokens += tokens
         self._groups.charge(entry.group, tokens * entry.weight)
         self._callers.charge((entry.group, entry.caller), tokens)
         if not entry.waiting:
             self._dequeue(entry)
 
-    def _enqueue(self, entry: Entry) -> None:
+    def _enqueue(self, entry: QueueEntry) -> None:
         self._waiting.append(entry)
         self._groups.join(entry.group)
         self._callers.join((entry.group, entry.caller))
 
-    def _dequeue(self, entry: Entry) -> None:
+    def _dequeue(self, entry: QueueEntry) -> None:
         self._waiting.remove(entry)
         self._groups.leave(entry.group)
         self._callers.leave((entry.group, entry.caller))

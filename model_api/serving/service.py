@@ -9,11 +9,13 @@ import numpy as np
 from model_api.errors import CacheDown, InvalidInput, ModelNotReady, UnknownModel
 from model_api.instance.manager import Manager
 from model_api.instance.polling import Mount
+from model_api.instance.readiness import Readiness
 from model_api.instance.version import Version
-from model_api.serving.batching import Batcher, Outputs
-from model_api.serving.cache import Cache, Entry, cache_key
+from model_api.serving.batching import Batcher
+from model_api.serving.cache import Cache, CachedAnswer, cache_key
 from model_api.serving.cache_stores import StoreDown
-from model_api.serving.calls import Answer, CallContext, Readiness
+from model_api.serving.calls import Answer, CallContext
+from model_api.serving.pending import Outputs
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
 from model_api.tasks.text.embedding import unit_length
@@ -31,7 +33,7 @@ class Service:
 
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
         """One prediction per input, in order. Raises RequestError or ServingError."""
-        with self._manager.routes.use(model, context.canary_key) as version:
+        with self._manager.serving.use(model, context.canary_key) as version:
             self._check_count(inputs, "inputs")
             if self._cache is None or version.precision is None or not version.repeats(parameters):
                 return self._compute(version, inputs, parameters, context)
@@ -45,10 +47,10 @@ class Service:
             )
             computed: list[Answer] = []  # by this very request
 
-            def compute() -> Entry:
+            def compute() -> CachedAnswer:
                 answer = self._compute(version, inputs, parameters, context)
                 computed.append(answer)
-                return Entry.of(answer.predictions, answer.n_tokens, answer.truncated)
+                return CachedAnswer.of(answer.predictions, answer.n_tokens, answer.truncated)
 
             if context.no_cache:
                 entry, age_s = self._cache.refresh(key, compute), None
@@ -72,7 +74,7 @@ class Service:
 
         `truncated` holds indices into `texts`, and -1 for the target.
         """
-        with self._manager.routes.use(model or self._similarity_model(), context.canary_key) as version:
+        with self._manager.serving.use(model or self._similarity_model(), context.canary_key) as version:
             if version.manifest.task != "embedding":
                 raise InvalidInput(
                     f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model"
@@ -150,7 +152,7 @@ class Service:
     def _similarity_model(self) -> str:
         if self._settings.sim_model:
             return self._settings.sim_model
-        names = self._manager.routes.embedding_names()
+        names = self._manager.serving.embedding_names()
         if len(names) == 1:
             return names[0]
         if not self._manager.is_ready() and not names:
@@ -182,7 +184,7 @@ def _answer(version: Version, predictions: list[Any], prepared: Prepared, output
     )
 
 
-def _cached_answer(version: Version, entry: Entry, age_s: float | None) -> Answer:
+def _cached_answer(version: Version, entry: CachedAnswer, age_s: float | None) -> Answer:
     """An answer that another request computed: it names the version that this one asked, which has the same digest."""
     return Answer(
         model=version.name,

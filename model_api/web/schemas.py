@@ -108,7 +108,7 @@ class PredictAnswer(BaseModel):
     truncated: list[int] = Field(default=[], description="Indices of inputs that were cut; absent if none was.")
 
 
-class Ref(BaseModel):
+class VersionRef(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     version: str
@@ -132,8 +132,8 @@ class ModelState(BaseModel):
     state: str
     precision: str | None
     memory_bytes: int | None
-    previous: Ref | None
-    canary: Ref | None
+    previous: VersionRef | None
+    canary: VersionRef | None
     refused: list[RefusedVersion]
 
 

@@ -1,0 +1,57 @@
+"""May the balancer send requests? Latched: once every model had its verdict, ready until the process ends."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from model_api.instance.managed_model import ManagedModel
+from model_api.instance.planning import has_verdict
+
+log = logging.getLogger(__name__)
+
+RECALL_PATIENCE_S = 5.0  # a start waits so long for the repository before it serves what it remembers
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether this instance should get traffic; `models` maps a name to its verdict in words."""
+
+    ready: bool
+    models: Mapping[str, str]
+    draining: bool
+
+
+class ReadinessLatch:
+    """Updated on the manager's thread; `ready` may be read on any."""
+
+    def __init__(self, names: tuple[str, ...] | None) -> None:
+        """`names`: the models that were promised, None for all that are seen."""
+        self._names = names
+        self._started_at = time.monotonic()
+        self.ready = False
+
+    def patient_until(self) -> float:
+        """When what an earlier process saw may be served alone, in time.monotonic() seconds."""
+        return self._started_at + RECALL_PATIENCE_S
+
+    def update(self, models: Mapping[str, ManagedModel], *, observed: bool) -> None:
+        """`observed`: the repository has been looked at as a whole."""
+        # What an earlier process saw is served at once, but may be old: a moment's patience for the repository.
+        patient = time.monotonic() < self.patient_until()
+        if self.ready or not (observed or (models and not patient)):
+            return
+        names = self._names or tuple(models)
+        if all(name in models and _has_verdict(models[name]) for name in names):
+            self.ready = True
+            log.info("instance ready", extra={"fields": {"models": self.verdicts(models)}})
+
+    def verdicts(self, models: Mapping[str, ManagedModel]) -> dict[str, str]:
+        """Model name to what is the matter with it."""
+        names = self._names or tuple(models)
+        return {name: models[name].state() if name in models else "not published" for name in names}
+
+
+def _has_verdict(model: ManagedModel) -> bool:
+    serving = model.serving.ref if model.serving else None
+    return has_verdict(model.refs, model.phases(), serving, model.attempts())

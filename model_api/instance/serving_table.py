@@ -1,0 +1,86 @@
+"""What answers for each name: the table that the manager replaces and request threads read."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
+from model_api.instance.version import Version
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers for one model's name. Replaced as a whole when that changes."""
+
+    name: str
+    stable: Version | None = None
+    canary: Version | None = None
+    percent: float = 0.0
+    ready: Mapping[str, Version] = field(default_factory=dict)  # by version's name
+    why_not: str = "it is being loaded"
+
+    def choose(self, tag: str, canary_key: str) -> Version:
+        """The version for `name@tag`, "" for the name alone. Raises VersionNotLoaded or ModelNotReady."""
+        if tag == "canary":
+            chosen = self.canary
+        elif tag:
+            chosen = self.ready.get(tag)
+        else:
+            chosen = self.stable
+            if self.canary and in_canary(self.name, self.canary.manifest.digest, canary_key, self.percent):
+                chosen = self.canary
+            if chosen is None:
+                raise ModelNotReady(self.name, self.why_not)
+        if chosen is None:
+            raise VersionNotLoaded(self.name, tag)
+        return chosen
+
+
+def in_canary(model: str, digest: str, key: str, percent: float) -> bool:
+    """Whether the caller `key` gets the canary: sticky, and the same on every instance."""
+    hashed = hashlib.sha256("\0".join((model, digest, key)).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(hashed, "big") % 10_000 < percent * 100
+
+
+class ServingTable:
+    """Read on request threads, replaced on the manager's."""
+
+    def __init__(self) -> None:
+        self._rows: Mapping[str, Answering] = {}
+        self._complete = False
+
+    def replace(self, rows: Mapping[str, Answering], *, complete: bool) -> None:
+        """`complete`: what isn't among them isn't published; else it may only not have been seen yet."""
+        self._rows, self._complete = dict(rows), complete
+
+    def names(self) -> list[str]:
+        return list(self._rows)
+
+    def embedding_names(self) -> list[str]:
+        """Models that serve vectors now."""
+        return [row.name for row in self._rows.values() if row.stable and row.stable.manifest.task == "embedding"]
+
+    @contextmanager
+    def use(self, selector: str, canary_key: str = "") -> Iterator[Version]:
+        """The version that answers for `name`, `name@version` or `name@canary`; it stays loaded inside the block.
+
+        Raises UnknownModel, VersionNotLoaded or ModelNotReady.
+        """
+        name, _, tag = selector.partition("@")
+        while True:
+            row = self._rows.get(name)
+            if row is None:
+                if not self._complete:
+                    raise ModelNotReady(name, "this instance hasn't seen yet what is published")
+                raise UnknownModel(name)
+            version = row.choose(tag, canary_key)
+            if version.acquire():
+                break
+            # It was swapped between our look and our grip: the table has changed, so look again.
+            if self._rows.get(name) is row:
+                raise ModelNotReady(name, "this version is going away")
+        try:
+            yield version
+        finally:
+            version.release()
