@@ -1,14 +1,61 @@
-"""Before any test: this machine's own ways are shut out, see rigs/host.py."""
+"""Before any test, this machine's own ways are shut out (rigs/host.py). Then: stores with real models, and servers over
+them, shared by the tests of a module where they only read."""
 
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.rigs import host
+from tests.rigs.author import Author
+from tests.rigs.models import TINY, BertSize, minilm_folder, tiny_model
+from tests.rigs.server import Server, server
 
 # At import, not in a fixture: test modules read the environment when they are imported.
 host.expect_utf8()
 _folder = Path(tempfile.mkdtemp(prefix="tests-home-"))
 atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 host.shut_out(_folder / "home")
+
+
+@pytest.fixture(scope="session")
+def minilm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An EFS root where the real minilm is published. Read-only by convention."""
+    root = tmp_path_factory.mktemp("minilm") / "efs"
+    root.mkdir()
+    Author(root).publish(minilm_folder(), "minilm", "1")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An EFS root with two small models: `tiny`, and `fragile`, which raises on the words cat, dog, tea and rain."""
+    folder = tmp_path_factory.mktemp("tiny")
+    root = folder / "efs"
+    root.mkdir()
+    author = Author(root)
+    author.publish(tiny_model(folder / "tiny", seed=1), "tiny")
+    # The tokenizer's last four words have no row in this embedding table.
+    size = BertSize(TINY.hidden, TINY.layers, TINY.heads, TINY.ffn, vocabulary=108)
+    author.publish(tiny_model(folder / "fragile", seed=2, size=size), "fragile")
+    return root
+
+
+@pytest.fixture(scope="module")
+def minilm_api(tmp_path_factory: pytest.TempPathFactory, minilm_store: Path) -> Iterator[Server]:
+    """A ready server of the real minilm in its default precision."""
+    with server(tmp_path_factory.mktemp("api"), MODEL_API_EFS_ROOT=minilm_store) as api:
+        api.wait_until_ready()
+        yield api
+
+
+@pytest.fixture
+def tiny_author(tmp_path: Path) -> Author:
+    """An author of this test's own store, who has published version 1 of a small model, `tiny`."""
+    (tmp_path / "efs").mkdir()
+    author = Author(tmp_path / "efs")
+    author.publish(tiny_model(tmp_path / "one", seed=1), "tiny")
+    return author

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.rigs.project import ROOT
+
 PACKAGE = ROOT / "model_api"
 
 # The floors of the house, from the top down; a module may import from its own floor and from those below it.

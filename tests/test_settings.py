@@ -8,6 +8,7 @@ import pytest
 
 from model_api.errors import SettingsError
 from model_api.settings import Settings, unknown_settings
+from tests.rigs.project import ROOT
 
 
 def test_defaults_need_nothing() -> None:
@@ -41,7 +42,7 @@ def test_settings_do_not_change() -> None:
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]*)` \|", readme, re.MULTILINE))
     expected = {spec.metadata["env"]: spec.metadata["shown"] for spec in fields(Settings)}
     assert rows == expected

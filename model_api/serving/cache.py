@@ -102,9 +102,7 @@ class Cache:
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight] = {}
 
-    def fetch(
-        self, key: str, compute: Callable[[], CachedAnswer], deadline: float
-    ) -> Found:
+    def fetch(self, key: str, compute: Callable[[], CachedAnswer], deadline: float) -> Found:
         """The entry, and its age in seconds if it was cached (None: computed now, here or by a request joined).
 
         `deadline` (time.monotonic) bounds the wait for a joined request; past it DeadlineExceeded. Counts exactly one
@@ -142,9 +140,7 @@ class Cache:
     def close(self) -> None:
         self._store.close()
 
-    def _lead(
-        self, key: str, flight: _Flight, compute: Callable[[], CachedAnswer]
-    ) -> Found:
+    def _lead(self, key: str, flight: _Flight, compute: Callable[[], CachedAnswer]) -> Found:
         """Look up, else compute and keep, with `flight` announced all the while: who comes later finds it or the
         kept entry, so nothing is computed twice."""
         try:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.needs import needs, needs_root
+from tests.rigs.project import ROOT
 
-_PROJECT = Path(__file__).parents[2]
 _ANSWER_TIMEOUT_S = 10.0
 
 
@@ -43,7 +43,7 @@ class FuseEfs:
         arguments = [str(self.backing), str(self.root), str(self._attribute_cache_s)]
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.rigs.fuse_server", *arguments],
-            cwd=_PROJECT,
+            cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

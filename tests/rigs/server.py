@@ -22,8 +22,8 @@ from typing import Any
 from tests.rigs.api import Api
 from tests.rigs.free_port import free_port
 from tests.rigs.polling import wait_until
+from tests.rigs.project import ROOT
 
-PROJECT = Path(__file__).parents[2]
 STOP_TIMEOUT_S = 60.0
 
 
@@ -53,7 +53,7 @@ class Server(Api):
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
-                cwd=PROJECT,
+                cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -163,7 +163,7 @@ def model_api(*arguments: str | Path, environment: Mapping[str, str] | None = No
     """Run the authors' command line; its standard output. Fails with all it said if it exits other than 0."""
     command = [sys.executable, "-m", "model_api", *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=PROJECT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, f"{command[2:]} exited {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

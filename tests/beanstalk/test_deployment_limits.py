@@ -1,0 +1,90 @@
+"""The time-outs and size limits of application, gunicorn, nginx and ALB, each set in its own place, fit each other."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from model_api.settings import Settings
+from scripts.beanstalk.saved_configuration import ENVIRONMENT
+from scripts.rehearsal.ebextensions import extensions_of
+from tests.rigs.project import ROOT
+
+OPTIONS = extensions_of(ROOT / ".ebextensions").option_settings
+SETTINGS = Settings.from_env(OPTIONS[ENVIRONMENT])
+ALB_IDLE_S = int(OPTIONS["aws:elbv2:loadbalancer"]["IdleTimeout"])
+PROCESS = OPTIONS["aws:elasticbeanstalk:environment:process:default"]
+# Beanstalk's own nginx configuration; keepalive_timeout stands in its server block and can't be changed from outside.
+NGINX_KEEPALIVE_S = 60
+SYSTEMD_STOP_S = 90
+
+
+@pytest.fixture
+def nginx_limits(tmp_path: Path) -> dict[str, str]:
+    """What render_nginx_limits writes for the properties of .ebextensions."""
+    return rendered(tmp_path, OPTIONS[ENVIRONMENT])
+
+
+def rendered(folder: Path, properties: dict[str, str]) -> dict[str, str]:
+    """Run the script in a copy of .platform whose get-config knows `properties`."""
+    scripts = folder / "bin"
+    scripts.mkdir()
+    (folder / "nginx/conf.d/elasticbeanstalk").mkdir(parents=True)
+    get_config = folder / "get-config"
+    cases = "\n".join(f"{name}) echo '{value}' ;;" for name, value in properties.items())
+    get_config.write_text(f'#!/bin/sh\ncase "$3" in\n{cases}\n*) exit 1 ;;\nesac\n')
+    get_config.chmod(0o755)
+    for name in ("properties.sh", "render_nginx_limits"):
+        text = (ROOT / ".platform/bin" / name).read_text()
+        (scripts / name).write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
+    subprocess.run(["bash", str(scripts / "render_nginx_limits")], check=True, capture_output=True)
+    written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
+    return dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
+
+
+def seconds(text: str) -> int:
+    assert text.endswith("s")
+    return int(text[:-1])
+
+
+def test_every_outer_wait_is_longer(nginx_limits: dict[str, str]) -> None:
+    waits = [SETTINGS.request_timeout_s, seconds(nginx_limits["proxy_read_timeout"]), ALB_IDLE_S, NGINX_KEEPALIVE_S]
+    assert waits == sorted(set(waits))
+
+
+def test_gunicorn_keeps_connections_longer_than_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gunicorn_settings(monkeypatch)["keepalive"] > NGINX_KEEPALIVE_S
+
+
+def test_a_stopping_instance_finishes_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deregistered: the slowest request ends in time. Stopped: noticed, drained, and gone before systemd kills it."""
+    assert int(PROCESS["DeregistrationDelay"]) > SETTINGS.request_timeout_s
+    noticed_s = int(PROCESS["HealthCheckInterval"]) * int(PROCESS["UnhealthyThresholdCount"])
+    assert SETTINGS.drain_delay_s >= noticed_s
+    graceful_s = gunicorn_settings(monkeypatch)["graceful_timeout"]
+    assert SETTINGS.drain_delay_s + SETTINGS.request_timeout_s <= graceful_s < SYSTEMD_STOP_S
+
+
+def test_health_checks_end_before_the_next(nginx_limits: dict[str, str]) -> None:
+    assert int(PROCESS["HealthCheckTimeout"]) < int(PROCESS["HealthCheckInterval"])
+
+
+def test_nginx_takes_the_bodies_that_the_application_takes(nginx_limits: dict[str, str]) -> None:
+    assert int(nginx_limits["client_max_body_size"]) == SETTINGS.max_body_bytes
+
+
+def test_a_changed_deadline_reaches_nginx(tmp_path: Path) -> None:
+    properties = {"MODEL_API_REQUEST_TIMEOUT_S": "12.5", "MODEL_API_MAX_BODY_BYTES": "2048"}
+    limits = rendered(tmp_path, properties)
+    assert seconds(limits["proxy_read_timeout"]) > 12.5
+    assert limits["client_max_body_size"] == "2048"
+
+
+def gunicorn_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """gunicorn.conf.py evaluated with the properties of .ebextensions."""
+    for name, value in OPTIONS[ENVIRONMENT].items():
+        monkeypatch.setenv(name, value)
+    namespace: dict[str, int] = {}
+    exec(compile((ROOT / "gunicorn.conf.py").read_text(), "gunicorn.conf.py", "exec"), namespace)
+    return namespace

@@ -1,0 +1,86 @@
+"""Beanstalk's nginx with the project's files in it: whatever it refuses itself is application/problem+json."""
+
+import http.client
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.rehearsal.skeleton import APPLICATION_CONF, NGINX_CONF
+from tests.needs import needs, needs_root
+from tests.rigs.free_port import free_port
+from tests.rigs.polling import wait_until
+from tests.rigs.project import ROOT
+
+pytestmark = pytest.mark.integration
+OURS = ROOT / ".platform/nginx/conf.d/elasticbeanstalk/problems.conf"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """nginx on loopback, with bodies up to 1,000 bytes and nothing behind it."""
+    needs("nginx")
+    needs_root("nginx's user is set")
+    folder = tmp_path_factory.mktemp("nginx")
+    port, nothing = free_port(), free_port()
+    locations = folder / "conf.d/elasticbeanstalk"
+    locations.mkdir(parents=True)
+    (locations / "00_application.conf").write_text(APPLICATION_CONF.replace("8000", str(nothing)))
+    (locations / "problems.conf").write_text(OURS.read_text())
+    (locations / "limits.conf").write_text("client_max_body_size 1000;\n")
+    text = NGINX_CONF.replace("user nginx;", "user root;\ndaemon off;").replace("listen 80", f"listen 127.0.0.1:{port}")
+    text = text.replace("/var/log/nginx", str(folder)).replace("/run/nginx.pid", str(folder / "pid"))
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
+    text = text.replace("http {", f"http {{\nclient_body_temp_path {folder}/body;\n{temporary}")
+    (folder / "nginx.conf").write_text(text)
+    with (folder / "console.log").open("wb") as log:
+        server = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_garbage_is_a_problem(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"\x16\x03\x01 what is this\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    headers, _, body = answer.partition("\r\n\r\n")
+    assert "application/problem+json" in headers
+    assert json.loads(body)["status"] == 400
+
+
+def test_no_client_reaches_the_problems_themselves(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/.problem/503")
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["status"]) == (404, 404)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        ("/sim", {}, b"x" * 1001, 413),
+        ("/" + "x" * 40_000, {}, b"", 414),
+        ("/", {"X-Long": "x" * 40_000}, b"", 400),
+        ("/healthz", {}, b"", 503),  # nothing listens behind it
+    ],
+)
+def test_refusals_are_problems(port: int, path: str, headers: dict[str, str], body: bytes, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        document = json.loads(response.read())
+    finally:
+        connection.close()
+    assert (response.status, document["status"]) == (status, status)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert document["request_id"] == response.headers["X-Request-Id"]
+    assert (response.headers["Retry-After"] is not None) == (status == 503)

@@ -1,0 +1,256 @@
+"""The authors' commands as they are typed."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from model_api.errors import Refused
+from model_api.publishing.commands.main import main
+from model_api.publishing.commands.publish import parse_option, read_probes
+from model_api.publishing.ssh import Target, build_archive
+from model_api.repository.reader import Layout, Repository
+from model_api.repository.statuses import write_status
+from tests.rigs.model_folders import make_folder
+from tests.rigs.project import ROOT
+from tests.rigs.stores import new_store
+
+VERBS = ("publish", "promote", "rollback", "retire", "models")
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    monkeypatch.setenv("MODEL_API_EFS_ROOT", str(tmp_path / "efs"))
+    return new_store(tmp_path / "efs")
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_script_is_short_and_tells_its_exit_codes(verb: str) -> None:
+    script = ROOT / "scripts" / verb
+    assert len(script.read_text().splitlines()) < 40
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert f"python -m model_api {verb}" in done.stdout
+    assert "exit codes:" in done.stdout
+
+
+def test_a_models_life(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = make_folder(tmp_path / "1", 1), make_folder(tmp_path / "2", 2)
+    assert run("publish", one, "--model", "mini", "--version", "1", "--option", "max_batch_tokens=256") == 0
+    assert "version 1 is now stable" in capsys.readouterr().out
+    assert run("publish", two, "--model", "mini", "--canary", "12.5") == 0
+    assert "version 2 is now canary for 12.5 % of callers" in capsys.readouterr().out
+    assert run("promote", "mini") == 0
+    assert capsys.readouterr().out == "mini: version 2 is now stable (was 1); canary 2 ended\n"
+    assert run("promote", "mini", "2") == 0
+    assert "nothing changed" in capsys.readouterr().out
+    assert run("rollback", "mini") == 0
+    assert capsys.readouterr().out == "mini: version 1 is now stable (was 2)\n"
+    assert run("publish", make_folder(tmp_path / "3", 3), "--model", "mini") == 0
+    assert run("retire", "mini", "2") == 0
+    assert "mini@2 lies in" in capsys.readouterr().out
+    assert run("models", "mini", "--json") == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert [(version["version"], version["refs"]) for version in model["versions"]] == [
+        ("3", ["stable"]),
+        ("1", ["previous"]),
+    ]
+    manifest = Repository(layout.root).observe(None)["mini"].manifests["1"]
+    assert manifest.options == {"max_batch_tokens": 256}
+
+
+def test_a_model_is_taken_out_of_service_and_back(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", make_folder(tmp_path / "1", 1), "--model", "mini")
+    repository = Repository(layout.root)
+    repository.observe(None)
+    assert run("retire", "mini", "--all") == 0
+    assert "taken out of service" in capsys.readouterr().out
+    refs = repository.observe(None)["mini"].refs
+    assert refs is not None
+    assert refs.stable is None
+    assert run("retire", "mini", "--all") == 0
+    assert run("promote", "mini", "1") == 0
+    refs = repository.observe(None)["mini"].refs
+    assert refs is not None
+    assert refs.stable is not None
+
+
+def test_init_and_publish_in_one_go(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a")
+    assert run("publish", folder, "--model", "mini", "--root", tmp_path / "new") == 1
+    assert not (tmp_path / "new").exists()
+    assert run("publish", "--init", folder, "--model", "mini", "--root", tmp_path / "new") == 0
+    assert run("publish", "--init", "--root", tmp_path / "new") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["retire", "mini", "1"], 3, "no model named 'mini'"),
+        (["models", "mini"], 3, "no model named 'mini'"),
+        (["models", "../mini"], 3, "model '../mini'"),
+        (["publish", "nothing", "--model", "mini"], 3, "nothing is not a folder"),
+        (["publish", "--seal", "mini"], 3, "no folder"),
+        (["promote", "mini", "1", "--root", "/proc/nothing"], 1, "not mounted, or never set up"),
+        (["publish", "x", "--model", "mini", "--to", "nowhere"], 3, "is not a folder"),
+        (["models", "--to", "nowhere"], 3, "[USER@]HOST:/PATH"),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(
+    layout: Layout, capsys: pytest.CaptureFixture[str], arguments: Sequence[str], code: int, words: str
+) -> None:
+    assert run(*arguments) == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith(f"{arguments[0]}: ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["publish"], ["publish", "x"], ["publish", "--model", "m"], ["retire", "m"], []])
+def test_wrong_arguments_are_exit_2(layout: Layout, arguments: Sequence[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("verb", ["models", "publish"])
+def test_settings_of_serving_stop_no_command(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setenv("MODEL_API_LANES", "0")
+    monkeypatch.setenv("MODEL_API_CACHE", "nonsense")
+    arguments = ["publish", str(make_folder(tmp_path / "a")), "--model", "mini"] if verb == "publish" else ["models"]
+    assert run(*arguments) == 0
+
+
+def test_seal_makes_a_plain_copy_servable_at_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(layout.model("loose"))
+    assert run("publish", "--seal", "loose") == 0
+    assert "7 files sealed" in capsys.readouterr().out
+    assert (layout.model("loose") / "SHA256SUMS").is_file()
+
+
+def test_the_table_shows_refs_instances_and_refusals(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (1, 2):
+        run("publish", make_folder(tmp_path / str(seed), seed), "--model", "mini")
+    make_folder(layout.model("loose"))
+    refs = Repository(layout.root).observe(None)["mini"].refs
+    assert refs is not None
+    assert refs.previous is not None
+    served = {"name": "mini", "version": "1", "digest": refs.previous.digest, "state": "ready", "since": "noon"}
+    refused = [{"version": "2", "reason": "no room: 5 GB needed"}]
+    write_status(layout.statuses, "i-123", {"models": [{**served, "refused": refused}]})
+    capsys.readouterr()
+    assert run("models") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["MODEL", "VERSION", "DIGEST", "REFS", "INSTANCE", "STATE", "SINCE"]
+    assert lines[1].split()[:2] == ["loose", "-"]
+    assert lines[2].split() == ["mini", "2", refs.named()["2"][:12], "stable", "-", "-", "-"]
+    assert lines[3].split() == ["mini", "1", refs.previous.digest[:12], "previous", "i-123", "serving", "noon"]
+    assert any("loose: unchanged for 0 of 60 s" in line for line in lines)
+    assert any("mini@2: refused by i-123: no room: 5 GB needed" in line for line in lines)
+
+
+def test_an_empty_store_is_told_as_such(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    assert capsys.readouterr().out == "nothing is published yet\n"
+
+
+def test_probes_are_read_from_json_and_json_lines(tmp_path: Path) -> None:
+    file = tmp_path / "probes"
+    probe = {"inputs": ["a"], "outputs": [[1.0]], "tolerance": 0.5}
+    file.write_text(json.dumps(probe))
+    (one,) = read_probes(file)
+    assert (one.inputs, one.outputs, one.tolerance, one.parameters) == (("a",), ([1.0],), 0.5, {})
+    file.write_text(json.dumps([probe, probe]))
+    assert len(read_probes(file)) == 2
+    file.write_text(json.dumps(probe) + "\n\n" + json.dumps(probe) + "\n")
+    assert len(read_probes(file)) == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"inputs": ["a"]}', '{"inputs": ["a"], "outputs": []}', "{nonsense"])
+def test_bad_probes_are_refused_by_the_files_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "probes"
+    file.write_text(text)
+    with pytest.raises(Refused, match="probes"):
+        read_probes(file)
+
+
+def test_probes_travel_in_the_manifest(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "probes").write_text('{"inputs": ["a"], "outputs": [[1.0]]}')
+    assert run("publish", make_folder(tmp_path / "a"), "--model", "mini", "--probe", tmp_path / "probes") == 0
+    assert len(Repository(layout.root).observe(None)["mini"].manifests["1"].probes) == 1
+
+
+def test_options_are_json_where_they_can_be() -> None:
+    assert parse_option("a=1") == ("a", 1)
+    assert parse_option("a=mean=x") == ("a", "mean=x")
+    assert parse_option('a=["x"]') == ("a", ["x"])
+    with pytest.raises(Refused):
+        parse_option("novalue")
+
+
+@pytest.mark.parametrize("text", ["host", "host:relative", ":/efs", "-oProxyCommand=x:/efs"])
+def test_a_target_must_be_host_and_path(text: str) -> None:
+    with pytest.raises(Refused):
+        Target.parse(text, "ssh")
+
+
+def test_authors_need_neither_torch_nor_flask_nor_numpy(layout: Layout, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from model_api.publishing.commands.main import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "third = {m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names - {'__main__', 'model_api'}\n"
+        "assert not {name for name in third if not name.startswith('_')}, third\n"
+    )
+    folder = make_folder(tmp_path / "a")
+    command = [sys.executable, "-S", "-c", code, "publish", str(folder), "--model", "mini"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def far_python() -> list[str]:
+    """Python 3.9 where it can be had (the far side's oldest), else this one; without any environment's packages."""
+    beside = [str(path) for path in Path(sys.base_prefix).parent.glob("3.9.*/bin/python3.9")]
+    for python in [*beside, "python3.9"]:
+        with contextlib.suppress(FileNotFoundError):
+            if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+                return [python, "-S", "-E"]
+    return [sys.executable, "-S", "-E"]
+
+
+@pytest.mark.parametrize("verb", ["models", "publish"])
+def test_the_far_side_runs_from_its_archive_alone(tmp_path: Path, verb: str) -> None:
+    archive, root = tmp_path / "far.zip", new_store(tmp_path / "efs").root
+    archive.write_bytes(build_archive())
+    code = f"import sys; sys.path.insert(0, {str(archive)!r}); from model_api.publishing.commands.main import main; "
+    arguments = ["publish", str(make_folder(tmp_path / "a")), "--model", "mini"] if verb == "publish" else ["models"]
+    command = [*far_python(), "-c", code + "sys.exit(main(sys.argv[1:]))", *arguments, "--root", str(root)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("now stable" if verb == "publish" else "nothing is published yet") in done.stdout
+
+
+def test_an_archive_is_made_from_within_an_archive(tmp_path: Path) -> None:
+    archive = tmp_path / "far.zip"
+    archive.write_bytes(build_archive())
+    code = f"import sys; sys.path.insert(0, {str(archive)!r}); from model_api.publishing.ssh import build_archive; "
+    code += "sys.stdout.buffer.write(build_archive())"
+    again = subprocess.run([*far_python(), "-c", code], cwd=tmp_path, capture_output=True, check=True).stdout
+    names = [set(zipfile.ZipFile(io.BytesIO(data)).namelist()) for data in (again, build_archive())]
+    assert names[0] == names[1]
+    assert "model_api/publishing/commands/main.py" in names[0]

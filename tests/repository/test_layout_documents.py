@@ -1,0 +1,84 @@
+"""The example store and the manifest's schema say what the code does."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from model_api.local_store.parallel_copy import wrong_files
+from model_api.repository.manifest import MANIFEST_NAME, Manifest
+from model_api.repository.plain_folders import hash_folder, take_signature
+from model_api.repository.reader import Layout, Repository
+from model_api.repository.statuses import read_statuses
+from tests.rigs.model_folders import make_folder
+from tests.rigs.project import ROOT
+from tests.rigs.stores import new_store, published
+
+LAYOUT_FOLDER = ROOT / "efs_layout"
+EXAMPLE = Layout(LAYOUT_FOLDER / "example")
+SCHEMA = json.loads((LAYOUT_FOLDER / "manifest.schema.json").read_text())
+
+
+def test_the_example_is_a_store_that_serves() -> None:
+    seen = Repository(EXAMPLE.root).observe(None)["example"]
+    assert seen.refused == {}
+    assert seen.refs is not None
+    assert seen.refs.named() == dict(seen.refs.published)
+    for version, manifest in seen.manifests.items():
+        assert wrong_files(manifest.files, seen.sources[version]) == []
+    (status,) = read_statuses(EXAMPLE.statuses).values()
+    assert seen.refs.stable is not None
+    assert status.state_of("example", seen.refs.stable.digest) == "serving"
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_the_examples_manifests_fit_the_schema(version: str) -> None:
+    jsonschema.validate(json.loads((EXAMPLE.version("example", version) / MANIFEST_NAME).read_text()), SCHEMA)
+
+
+def test_what_publish_writes_fits_the_schema(tmp_path: Path) -> None:
+    layout = new_store(tmp_path / "efs")
+    published(layout, make_folder(tmp_path / "a"), options={"pooling": "cls"})
+    jsonschema.validate(json.loads((layout.version("mini", "1") / MANIFEST_NAME).read_text()), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "Upper"},
+        {"version": "../1"},
+        {"digest": "short"},
+        {"files": []},
+        {"files": [{"path": "../x", "size": 1, "sha256": "0" * 64}]},
+        {"files": [{"path": "x", "size": -1, "sha256": "0" * 64}]},
+        {"memory_bytes": "much"},
+        {"probes": [{"inputs": ["a"]}]},
+    ],
+)
+def test_schema_and_reader_refuse_the_same(change: dict[str, object]) -> None:
+    document = json.loads((EXAMPLE.version("example", "1") / MANIFEST_NAME).read_text()) | change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+    with pytest.raises(Exception, match=MANIFEST_NAME):
+        Manifest.from_json(json.dumps(document))
+
+
+def test_a_plain_folders_manifest_fits_the_schema_too(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a")
+    manifest = hash_folder("mini", folder, take_signature(folder))
+    jsonschema.validate(json.loads(manifest.to_json()), SCHEMA)
+
+
+def test_the_readme_names_commands_and_options_that_exist() -> None:
+    text = (LAYOUT_FOLDER / "README.md").read_text()
+    commands = set(re.findall(r"scripts/([a-z]+)", text))
+    assert commands == {"publish", "promote", "rollback", "retire", "models"}
+    scripts = [LAYOUT_FOLDER.parent / "scripts" / command for command in commands]
+    help_text = "".join(
+        subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout for script in scripts
+    )
+    for option in set(re.findall(r"(?<![\w-])--(?!inplace|preallocate)[a-z-]+", text)):
+        assert option in help_text

@@ -1,0 +1,197 @@
+"""The edge under a real gunicorn, driven over plain sockets with requests that no client library would send."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rigs.project import ROOT
+from tests.rigs.stand_in_service import share
+
+CONFIG = """
+from model_api.web.logs import logging_config
+logconfig_dict = logging_config()
+"""
+SIM = b'{"target": "abc", "texts": ["ab"]}'
+JSON_HEAD = b"POST /sim HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """A port that gunicorn listens on, and its log."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    (folder / "gunicorn.conf.py").write_text(CONFIG)
+    listener = socket.create_server(("127.0.0.1", 0))
+    log = folder / "log"
+    command = [sys.executable, "-m", "gunicorn", "--config", str(folder / "gunicorn.conf.py"), "--threads", "8"]
+    command += ["--worker-class", "model_api.web.server.worker.ProblemWorker", "--bind", f"fd://{listener.fileno()}"]
+    command += ["--no-control-socket", "tests.rigs.waiting_app:create()"]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, pass_fds=[listener.fileno()]) as process,
+    ):
+        yield listener.getsockname()[1], log
+        process.terminate()
+        process.wait(20)
+    listener.close()
+
+
+@pytest.fixture
+def port(server: tuple[int, Path]) -> int:
+    return server[0]
+
+
+def exchange(port: int, *parts: bytes, shut: bool = True) -> tuple[int, dict[str, str], bytes]:
+    """Send raw bytes and read one whole answer: status, headers by lower-case name, body."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+        if shut:
+            connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as stream:
+            status = int(stream.readline().split()[1])
+            lines = iter(stream.readline, b"\r\n")
+            pairs = (line.decode("latin-1").split(":", 1) for line in lines)
+            headers = {name.lower(): value.strip() for name, value in pairs}
+            return status, headers, stream.read(int(headers.get("content-length", 0)))
+
+
+def problem(answer: tuple[int, dict[str, str], bytes], status: int) -> dict[str, Any]:
+    assert answer[0] == status, answer
+    assert answer[1]["content-type"] == "application/problem+json"
+    assert answer[1]["access-control-allow-origin"] == "*"
+    document: dict[str, Any] = json.loads(answer[2])
+    assert document["status"] == status
+    assert document["request_id"] == answer[1]["x-request-id"]
+    return document
+
+
+def chunked(*chunks: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+
+
+def test_a_usual_request(port: int) -> None:
+    status, headers, body = exchange(port, JSON_HEAD, b"Content-Length: %d\r\n\r\n" % len(SIM), SIM)
+    assert status == 200
+    assert headers["x-model"] == "minilm"
+    assert json.loads(body)["context"]["texts"] == ["ab"]
+
+
+def test_a_chunked_body(port: int) -> None:
+    head = JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert exchange(port, head, chunked(SIM[:5], SIM[5:]))[0] == 200
+    # A body that would be whole if only its first 20,000 bytes were read.
+    problem(exchange(port, head, chunked(SIM, b" " * 15_000, b" " * 15_000)), 413)
+    problem(exchange(port, head, b"zz\r\n"), 400)
+    problem(exchange(port, head, b"5\r\n{}"), 400)
+
+
+def test_a_body_that_ends_early_or_is_too_large(port: int) -> None:
+    problem(exchange(port, JSON_HEAD, b"Content-Length: 1000\r\n\r\n", SIM), 400)
+    problem(exchange(port, JSON_HEAD, b"Content-Length: 30000\r\n\r\n", b" " * 30_000), 413)
+    problem(exchange(port, JSON_HEAD + b"\r\n"), 400)
+
+
+def test_a_body_that_never_comes(port: int) -> None:
+    problem(exchange(port, JSON_HEAD, b"Content-Length: 1000\r\n\r\n", SIM, shut=False), 408)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\nContent-Length: 0\r\n\r\n", 417),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    ],
+)
+def test_what_gunicorn_itself_refuses_is_a_problem_too(port: int, request_bytes: bytes, status: int) -> None:
+    problem(exchange(port, request_bytes, shut=False), status)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [(b"//sim/x", 404), (b"/%ff%00%0d%0a", 404), (b"/\xff\xfe", 400), (b"*", 400), (b"/models/%2e%2e", 404)],
+)
+def test_odd_targets(port: int, target: bytes, status: int) -> None:
+    problem(exchange(port, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n"), status)
+
+
+@pytest.mark.parametrize("host", [b"", b"a b", b"[::1", b"x:99999999", b"\xff"])
+def test_odd_hosts(port: int, host: bytes) -> None:
+    status, headers, _ = exchange(port, b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert status in (200, 400)
+    assert headers["content-type"] in ("application/json", "application/problem+json")
+
+
+def test_a_caller_that_leaves_is_noticed(server: tuple[int, Path]) -> None:
+    port, log = server
+    body = b'{"target": "wait", "texts": []}'
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(JSON_HEAD + b"X-Request-Id: leaver\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert exchange(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 200  # the server is awake meanwhile
+    deadline = time.monotonic() + 15
+    while (line := _line_of("leaver", log)) is None:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    assert line["status"] == 499
+
+
+def test_every_line_of_the_log_is_json(server: tuple[int, Path]) -> None:
+    _, log = server
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"gunicorn.error", "model_api.requests"} <= {line["logger"] for line in lines}
+
+
+def _line_of(request_id: str, log: Path) -> dict[str, Any] | None:
+    whole = log.read_text().rpartition("\n")[0].splitlines()
+    parsed: list[dict[str, Any]] = [json.loads(line) for line in whole]
+    return next((line for line in parsed if line.get("id") == request_id), None)
+
+
+def test_every_concurrent_caller_gets_its_own_answer(port: int) -> None:
+    def call(number: int) -> None:
+        target, texts = f"caller {number}", [f"{number}/{i}" for i in range(number % 5)]
+        body = json.dumps({"target": target, "texts": texts}).encode()
+        head = JSON_HEAD + b"X-Request-Id: caller-%d\r\nContent-Length: %d\r\n\r\n" % (number, len(body))
+        status, headers, answer = exchange(port, head, body)
+        assert (status, headers["x-request-id"]) == (200, f"caller-{number}")
+        assert json.loads(answer)["context"] == {
+            "target": target,
+            "texts": texts,
+            "sims": [share(target, text) for text in texts],
+        }
+
+    with ThreadPoolExecutor(64) as callers:
+        assert len(list(callers.map(call, range(256)))) == 256
+
+
+def test_kept_alive_connections_never_use_up_the_threads(port: int) -> None:
+    """Eight threads: more connections than that have asked once and may ask again at any moment."""
+    ask = JSON_HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(SIM), SIM)
+    connections = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(20)]
+    try:
+        for _ in range(2):
+            for connection in connections:
+                connection.sendall(ask)
+                answer = connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert b"\r\n\r\n{" in answer  # the body comes with the headers
+    finally:
+        for connection in connections:
+            connection.close()

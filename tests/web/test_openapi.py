@@ -1,0 +1,124 @@
+"""The OpenAPI document is valid and true, and the pages ask no other host for anything."""
+
+import json
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import jsonschema
+import pytest
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.rigs.stand_in_service import stand_in_app
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return stand_in_app()[0].test_client()
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    response = client.get("/openapi.json")
+    assert response.mimetype == "application/json"
+    loaded: dict[str, Any] = json.loads(response.data)
+    return loaded
+
+
+def check(document: dict[str, Any], name: str, value: object) -> None:
+    """Whether `value` fits the schema `name` of the document."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(value)
+
+
+def test_it_is_valid(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_it_has_every_route(document: dict[str, Any]) -> None:
+    app = stand_in_app()[0]
+    rules = {rule.rule.replace("<", "{").replace(">", "}") for rule in app.url_map.iter_rules()}
+    assert set(document["paths"]) == rules - {"/docs/{name}", "/problems/{slug}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"), [("/sim", "SimBody", "SimAnswer"), ("/predict", "PredictBody", "PredictAnswer")]
+)
+def test_its_examples_run(client: FlaskClient, document: dict[str, Any], path: str, body: str, answer: str) -> None:
+    examples = document["components"]["schemas"][body]["examples"]
+    assert examples
+    for example in examples:
+        check(document, body, example)
+        response = client.post(path, json=example)
+        assert response.status_code == 200
+        check(document, answer, response.get_json())
+        described = document["paths"][path]["post"]["responses"]["200"]["headers"]
+        assert set(described) <= set(response.headers.keys())
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("/", "Index"),
+        ("/models", "ModelList"),
+        ("/models/minilm", "ModelDetails"),
+        ("/healthz", "Alive"),
+        ("/readyz", "ReadinessState"),
+        ("/mount_check", "MountState"),
+    ],
+)
+def test_answers_fit_their_schemas(client: FlaskClient, document: dict[str, Any], path: str, schema: str) -> None:
+    check(document, schema, client.get(path).get_json())
+
+
+def test_problems_fit_their_schema(client: FlaskClient, document: dict[str, Any]) -> None:
+    for response in (client.get("/nope"), client.post("/sim", json={"target": 1}), client.get("/models/nope")):
+        check(document, "Problem", json.loads(response.data))
+
+
+def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    assert list(response["content"]) == ["application/problem+json"]
+
+
+class References(HTMLParser):
+    """What a page loads or links to, and whether it holds code of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inline_scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.found += [value for name in ("src", "href") if (value := given.get(name))]
+        self.inline_scripts += tag == "script" and "src" not in given
+
+
+def test_docs_load_from_this_host_only(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    references = References()
+    references.feed(page.text)
+    assert len(references.found) >= 4
+    assert references.inline_scripts == 0
+    for reference in references.found:
+        url = urlsplit(urljoin("http://localhost/docs", reference))
+        assert url.netloc == "localhost"
+        asset = client.get(url.path)
+        assert asset.status_code == 200
+        assert asset.data
+        asset.close()
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert not any("http" in sources or "*" in sources for sources in policy.values())
+
+
+def test_docs_assets_are_a_fixed_set(client: FlaskClient) -> None:
+    assert client.get("/docs/plugins.py").status_code == 404
+    assert client.get("/docs/start.js").mimetype == "text/javascript"
