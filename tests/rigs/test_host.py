@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.rigs import host
+from tests.rigs.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 # A machine where much is set that tests and the programs they start would read.
 HOSTILE = {
     "LC_ALL": "C",
@@ -69,6 +69,7 @@ SHUT_OUT = f"""
 import subprocess, sys
 from pathlib import Path
 from tests.rigs import host
+from tests.rigs.project import ROOT
 host.shut_out(Path(sys.argv[1]))
 sys.exit(subprocess.run([sys.executable, "-c", {REPORT!r}]).returncode)
 """
