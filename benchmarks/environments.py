@@ -19,7 +19,9 @@ def peer_python(name: str) -> Path:
     requirements = ROOT / "benchmarks" / f"requirements-{name}.txt"
     folder = ROOT / ".venvs" / f"bench-{name}"
     python = folder / "bin" / "python"
-    torch = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch=="))
+    torch = next(
+        line for line in (ROOT / "requirements-torch.txt").read_text().splitlines() if line.startswith("torch==")
+    )
     wanted = requirements.read_text() + torch
     stamp = folder / f"installed-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
     if not stamp.exists():
@@ -27,7 +29,8 @@ def peer_python(name: str) -> Path:
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(ROOT / "scripts" / "install-torch"), str(python)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)], check=True)
+        pip = [str(ROOT / "scripts" / "pip"), str(python)]
+        subprocess.run([*pip, "install", "--quiet", "-r", str(requirements)], check=True)
         stamp.touch()
     return python
 

@@ -1,9 +1,11 @@
 """Everything together: a file system, a publisher host, an uploaded bundle, a fleet, a client. See Rehearsal."""
 
 import contextlib
+import hashlib
 import importlib.util
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from scripts.rehearsal.fleet import ENVIRONMENT, Fleet
@@ -73,13 +75,17 @@ class Rehearsal:
             (backing / access_point).symlink_to(name)
         return backing
 
-    def fill_wheelhouse(self, owner: Owner) -> None:
-        """scripts/wheelhouse, once per requirements.txt on this machine; then onto the file system."""
+    def fill_wheelhouse(self, owner: Owner, environ: Mapping[str, str]) -> None:
+        """scripts/wheelhouse, once per lock on this machine; then onto the file system.
+
+        `environ` is the machine's own: it says how the real package registry is reached.
+        """
         wheels = CACHE / "wheelhouse"
-        sums = owner.run("sha256sum", "requirements.txt")[:16]
+        locked = [(owner.folder / name).read_bytes() for name in ("requirements.txt", "requirements-torch.txt")]
+        sums = hashlib.sha256(b"".join(locked)).hexdigest()[:16]
         if not list(wheels.glob(f"*-{sums}/SHA256SUMS")):
-            owner.environ["WHEELHOUSE_PYTHON"] = str(ROOT / ".venv/bin/python")
-            owner.run("scripts/wheelhouse", str(wheels))
+            python = str(ROOT / ".venv/bin/python")
+            owner.run("scripts/wheelhouse", str(wheels), environ={**environ, "WHEELHOUSE_PYTHON": python})
         for folder in wheels.glob(f"*-{sums}"):
             target = self.backing / "store/wheelhouse" / folder.name
             shutil.copytree(folder, target, copy_function=_link_or_copy)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def timeline(rehearsal: Rehearsal, instance: Instance, cold: bool) -> list[tuple
 
 def show(rehearsal: Rehearsal, owner: Owner) -> None:
     fleet = rehearsal.fleet
-    rehearsal.fill_wheelhouse(owner)
+    rehearsal.fill_wheelhouse(owner, os.environ)
     say("wheelhouse filled")
     rehearsal.publisher.model_api("publish", str(demo_weights()), "--model", "minilm")
     say("an author published minilm to the publisher host, over ssh")

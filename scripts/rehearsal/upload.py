@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,14 @@ def cloud(journal: Path) -> Iterator[dict[str, str]]:
         server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
         _wait_for_port(server, port)
+        # Nothing else: a profile, an endpoint or a proxy of whoever rehearses would lead to the real AWS.
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+        (journal / "home").mkdir()
         yield {
-            **os.environ,
+            **kept,
+            "HOME": str(journal / "home"),
+            "LANG": "C.UTF-8",
+            "GIT_CONFIG_NOSYSTEM": "1",
             "PATH": f"{DEPLOY_BIN}:{os.environ['PATH']}",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_ACCESS_KEY_ID": "rehearsal",
@@ -80,20 +86,24 @@ class Owner:
         self.commit("the work tree")
 
     def _git(self, *arguments: str, cwd: Path | None = None) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=cwd or self.folder, check=True, capture_output=True, text=True
-        ).stdout
+        # A clone of somebody else's is read, too.
+        command = ["git", "-c", "safe.directory=*", *arguments]
+        folder = cwd or self.folder
+        return subprocess.run(command, cwd=folder, env=self.environ, check=True, capture_output=True, text=True).stdout
 
     def commit(self, message: str) -> None:
         self._git("add", "--all")
         self._git("-c", "user.name=owner", "-c", "user.email=owner@example.com", "commit", "--quiet", "-m", message)
 
-    def run(self, *command: str) -> str:
-        """Run a command in the clone; what it printed. RuntimeError with that if it fails."""
+    def run(self, *command: str, environ: Mapping[str, str] | None = None) -> str:
+        """Run a command in the clone, by default with the cloud's environment; what it printed.
+
+        RuntimeError with that if it fails.
+        """
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.environ,
+            env=self.environ if environ is None else environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ from scripts.rehearsal.rehearsal import Rehearsal, demo_weights
 from scripts.rehearsal.traffic import Reply, Traffic, request
 from scripts.rehearsal.upload import DEPLOY_BIN, Owner, cloud
 from tests.needs import missing, needs, needs_root
+from tests.rigs import host
 from tests.rigs.polling import wait_until
 
 pytestmark = pytest.mark.integration
@@ -42,7 +43,7 @@ def rehearsal(owner: Owner) -> Iterator[Rehearsal]:
     """Two instances with the first version, serving minilm, which an author published over ssh before."""
     rehearsal = Rehearsal(owner, "rehearsal")
     try:
-        rehearsal.fill_wheelhouse(owner)
+        rehearsal.fill_wheelhouse(owner, host.ENVIRONMENT)
         rehearsal.publisher.model_api("publish", str(demo_weights()), "--model", "minilm")
         rehearsal.fleet.create(owner.bundle("first"), 2)
         yield rehearsal

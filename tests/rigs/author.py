@@ -4,8 +4,7 @@ from pathlib import Path
 
 from model_api.publishing import changes as store_changes
 from model_api.publishing import draft as publishing
-from model_api.repository.layout import Layout
-from model_api.repository.refs import Ref
+from model_api.repository.reader import Layout, Ref
 
 
 class Author:
