@@ -9,8 +9,10 @@ from model_api.serving.start import start_service
 from model_api.settings import Settings, unknown_settings
 from model_api.web import problems, responses
 from model_api.web.metrics import Metrics
+from model_api.web.pages import docs as docs_page
+from model_api.web.pages import home, render
 from model_api.web.requests import ApiRequest
-from model_api.web.routes import register_routes
+from model_api.web.routes import cache, docs, health, models, predictions, scores, similarity
 from model_api.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
         validation_error_callback=problems.raise_invalid_body,
         doc_ui=False,
         static_folder=None,
+        template_folder=str(render.TEMPLATES),
     )
     app.request_class = ApiRequest
     app.url_map.merge_slashes = False  # a redirect would be an HTML page
@@ -51,5 +54,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
     problems.register(app)
-    register_routes(app)
+    for module in (similarity, predictions, scores, models, cache, health, home, docs_page, render):
+        app.register_api(module.blueprint)
+    docs.register(app)
     return app

@@ -1,9 +1,14 @@
-"""Parts of the OpenAPI document that routes share: how answers and problems are described."""
+"""The OpenAPI document, and its parts that routes share: how answers and problems are described."""
 
 from http import HTTPStatus
 from typing import Any
 
+from flask_openapi3 import OpenAPI
 from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from model_api.web import schemas
+from model_api.web.responses import dump
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 _HEADERS = {
@@ -49,7 +54,7 @@ def problems(*statuses: int) -> Responses:
 
 
 def answer(model: type[BaseModel], description: str, *, by_model: bool = False) -> Responses:
-    """The 200 response with the schema of `model`, which pages.py adds to the components."""
+    """The 200 response with the schema of `model`, which build_document adds to the components."""
     document: dict[str, Any] = {
         "description": description,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}},
@@ -63,3 +68,23 @@ def answer(model: type[BaseModel], description: str, *, by_model: bool = False) 
 def text(media_type: str, description: str) -> Responses:
     """A 200 response of another media type."""
     return {200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}}
+
+
+def build_document(app: OpenAPI) -> bytes:
+    """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them."""
+    document: dict[str, Any] = dict(app.api_doc)
+    kinds = [kind for kind in vars(schemas).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
+        for kind in kinds
+        if kind not in (BaseModel, schemas.Body, schemas.ModelPath, schemas.CacheQuery)
+    ]
+    _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+    document["components"] = {"schemas": collected["$defs"]}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            responses = operation["responses"]
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                del responses["422"]  # flask-openapi3 adds its own form of it to routes that have none
+            responses["default"] = problem("Any other error.")
+    return dump(document)

@@ -15,7 +15,8 @@ import orjson
 from flask import current_app
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, UnsupportedMediaType
 
-from model_api.errors import InvalidInput, MalformedRequest
+from model_api.errors import InvalidInput, MalformedRequest, UnknownModel
+from model_api.repository.manifest import NAME_PATTERN
 from model_api.serving.calls import Answer, CallContext, ModelService
 from model_api.settings import Settings
 from model_api.web.metrics import Metrics
@@ -23,6 +24,7 @@ from model_api.web.metrics import Metrics
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON_TYPE_PATTERN = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 UTF8_NAMES = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+_ADDRESS = re.compile(f"{NAME_PATTERN.pattern}(?:@{NAME_PATTERN.pattern})?")
 MAX_DEPTH = 64  # of a body's arrays and objects: far above any real input, far below what recursion can bear
 
 
@@ -196,3 +198,10 @@ def departure_check(connection: object) -> Callable[[], bool]:
 
 def _never() -> bool:
     return False
+
+
+def checked_address(model: str) -> str:
+    """`name`, `name@version` or `name@canary`; what can't be one names no model. Raises UnknownModel."""
+    if not _ADDRESS.fullmatch(model):
+        raise UnknownModel(model[:64])
+    return model

@@ -40,7 +40,7 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 def test_it_has_every_route(document: dict[str, Any]) -> None:
     app = stand_in_app()[0]
     rules = {rule.rule.replace("<", "{").replace(">", "}") for rule in app.url_map.iter_rules()}
-    assert set(document["paths"]) == rules - {"/docs/{name}", "/problems/{slug}"}
+    assert set(document["paths"]) == rules - {"/docs/{name}", "/problems/{slug}", "/static/{name}"}
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,16 @@ def test_docs_load_from_this_host_only(client: FlaskClient) -> None:
 
 def test_docs_assets_are_a_fixed_set(client: FlaskClient) -> None:
     assert client.get("/docs/plugins.py").status_code == 404
-    assert client.get("/docs/start.js").mimetype == "text/javascript"
+    assert client.get("/static/render.py").status_code == 404
+    with client.get("/static/swagger_start.js") as script:
+        assert script.mimetype == "text/javascript"
+
+
+def test_only_swagger_may_style_from_its_script(client: FlaskClient) -> None:
+    policies = {
+        path: client.get(path, headers={"Accept": "text/html"}).headers["Content-Security-Policy"]
+        for path in ("/", "/docs")
+    }
+    assert "unsafe" not in policies["/"]
+    assert "style-src 'self' 'unsafe-inline'" in policies["/docs"]
+    assert "script-src 'self';" in policies["/docs"]

@@ -1,26 +1,16 @@
 """POST /predict: inputs for one model of any task."""
 
-import re
 from typing import Any
 
 from flask_openapi3 import APIBlueprint, Tag
 
-from model_api.errors import InvalidInput, UnknownModel
-from model_api.repository.manifest import NAME_PATTERN
+from model_api.errors import InvalidInput
 from model_api.web.openapi import answer, problems
-from model_api.web.requests import current_request, current_service
+from model_api.web.requests import checked_address, current_request, current_service
 from model_api.web.responses import ApiResponse, model_response
 from model_api.web.schemas import PredictAnswer, PredictBody
 
 blueprint = APIBlueprint("predictions", __name__, abp_tags=[Tag(name="models")])
-_ADDRESS = re.compile(f"{NAME_PATTERN.pattern}(?:@{NAME_PATTERN.pattern})?")
-
-
-def checked_address(model: str) -> str:
-    """`name`, `name@version` or `name@canary`; what can't be one names no model. Raises UnknownModel."""
-    if not _ADDRESS.fullmatch(model):
-        raise UnknownModel(model[:64])
-    return model
 
 
 @blueprint.post(

@@ -12,9 +12,8 @@ from model_api.serving.calls import Answer
 from model_api.serving.text_scores import check_pair, mean_scores, score_pair, text_of
 from model_api.settings import Settings
 from model_api.web.openapi import answer, problems
-from model_api.web.requests import current_request, current_service
+from model_api.web.requests import checked_address, current_request, current_service
 from model_api.web.responses import ApiResponse, json_response, model_response
-from model_api.web.routes.predictions import checked_address
 from model_api.web.schemas import ScoreAnswer, ScoreBody
 
 blueprint = APIBlueprint("scoring", __name__, abp_tags=[Tag(name="models")])

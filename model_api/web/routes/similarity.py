@@ -3,9 +3,8 @@
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.web.openapi import answer, problems
-from model_api.web.requests import current_request, current_service
+from model_api.web.requests import checked_address, current_request, current_service
 from model_api.web.responses import ApiResponse, model_response
-from model_api.web.routes.predictions import checked_address
 from model_api.web.schemas import SimAnswer, SimBody
 
 blueprint = APIBlueprint("similarity", __name__, abp_tags=[Tag(name="models")])
