@@ -19,7 +19,7 @@ def text_root() -> Path:
     from benchmarks import generation
     from model_api.publishing.changes import init
     from model_api.publishing.draft import draft, publish
-    from model_api.repository.reader import Layout
+    from model_api.repository.layout import Layout
 
     root, made = BUILD / "text-efs", BUILD / "text-efs.made"
     if not made.exists():

@@ -6,7 +6,8 @@ from typing import Any
 from model_api.instance.planning import Phase
 from model_api.instance.serving_table import Answering
 from model_api.instance.version import Version
-from model_api.repository.reader import Canary, Published, Ref, Refs
+from model_api.repository.reader import Published
+from model_api.repository.refs import Canary, Ref, Refs
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from model_api.repository.reader import Canary, Ref, Refs
+from model_api.repository.refs import Canary, Ref, Refs
 
 ATTEMPTS_BEFORE_VERDICT = 3
 

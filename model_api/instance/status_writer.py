@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import RepositoryUnavailable
-from model_api.repository.reader import Layout, mount_check
+from model_api.repository.layout import Layout, mount_check
 from model_api.repository.statuses import remove_status, write_status
 from model_api.settings import Settings
 

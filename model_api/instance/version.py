@@ -11,7 +11,7 @@ from typing import Any
 from model_api.instance.planning import ATTEMPTS_BEFORE_VERDICT, Phase
 from model_api.processes.group import ProcessGroup
 from model_api.repository.manifest import Manifest
-from model_api.repository.reader import Ref
+from model_api.repository.refs import Ref
 from model_api.tasks.contract import WebSide
 
 FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0

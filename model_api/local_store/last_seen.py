@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.files import write_aside
 from model_api.repository.manifest import Manifest
 from model_api.repository.plain_folders import Accepted
 from model_api.repository.reader import Published
@@ -22,7 +23,7 @@ def remember(store: Path, observation: Mapping[str, Published]) -> None:
     """Replace what was remembered, if it differs. Raises OSError."""
     models = {name: _to_raw(published) for name, published in observation.items() if published.refs is not None}
     text = json.dumps({"models": models}, indent=1) + "\n"
-    file, aside = store / FILE_NAME, store / f".{FILE_NAME}.{os.getpid()}"
+    file = store / FILE_NAME
     try:
         if file.read_text("utf-8") == text:
             return
@@ -30,14 +31,7 @@ def remember(store: Path, observation: Mapping[str, Published]) -> None:
         store.mkdir(parents=True, exist_ok=True)
     except ValueError:
         pass  # damaged: about to be replaced
-    try:
-        with aside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_aside(file, text, owner=f"{os.getpid()}.")
 
 
 def recall(store: Path) -> dict[str, Published]:

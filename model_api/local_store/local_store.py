@@ -9,7 +9,6 @@ may pass and are worth another try.
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import time
@@ -19,9 +18,10 @@ from pathlib import Path
 from model_api.errors import Refused, StoreFull
 from model_api.local_store.file_systems import is_local
 from model_api.local_store.parallel_copy import Progress, copy_files, refuse_links, wrong_files
+from model_api.repository.files import locked_file, sync_folder, sync_tree, write_aside
 from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
 from model_api.repository.plain_folders import Changed
-from model_api.repository.safetensors_header import mb, part_of
+from model_api.repository.units import mb, part_of
 
 _LOCKS, _PARTIAL, _USED = ".locks", ".partial", ".used"
 SPARE_BYTES = 256 * 2**20  # of the disk, left free for others
@@ -97,13 +97,13 @@ class LocalStore:
                     raise Changed(errno.EAGAIN, f"{wrong[0].path} changed since the folder was taken")
                 if wrong:
                     raise Refused(wrong[0].path, _why_wrong(wrong[0], source))
-                _write_synced(partial / MANIFEST_NAME, manifest.to_json())
-                _sync_folders(partial)
+                write_aside(partial / MANIFEST_NAME, manifest.to_json())
+                sync_tree(partial)
                 partial.rename(folder)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            _sync_folder(self.root)
+            sync_folder(self.root)
             _touch(folder)
             progress(manifest.size_bytes, manifest.size_bytes)
             return folder
@@ -161,8 +161,7 @@ class LocalStore:
         """One process at a time per digest. Raises BlockingIOError if `wait` is false and another has it."""
         locks = self.root / _LOCKS
         locks.mkdir(parents=True, exist_ok=True)
-        with (locks / digest.partition(".")[0]).open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        with locked_file(locks / digest.partition(".")[0], wait):
             yield
 
 
@@ -195,23 +194,3 @@ def _size_bytes(folder: Path) -> int:
                 info = os.lstat(Path(directory, name))
                 total_bytes += info.st_size if info.st_nlink == 1 else 0
     return total_bytes
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folders(folder: Path) -> None:
-    for directory, _, _ in os.walk(folder, topdown=False):
-        _sync_folder(Path(directory))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from model_api.errors import Refused
+from model_api.repository.files import hash_file
 from model_api.repository.manifest import FileEntry
-from model_api.repository.plain_folders import hash_file
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 READERS = 8

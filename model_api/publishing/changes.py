@@ -6,18 +6,16 @@ No clocks are compared. Stdlib only, Python 3.9: the publisher's far side runs i
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import RefsConflict, Refused
-from model_api.repository.files import file_mode, make_dirs, sync_folder, write_aside
+from model_api.repository.files import locked_file, make_dirs, sync_folder, write_aside
+from model_api.repository.layout import LAYOUT_VERSION, Layout, mount_check
 from model_api.repository.manifest import MANIFEST_NAME, Manifest, check_name
 from model_api.repository.model_folder import SUMS_NAME
 from model_api.repository.plain_folders import hash_folder_entries, take_signature
-from model_api.repository.reader import LAYOUT_VERSION, Layout, mount_check
 from model_api.repository.refs import Ref, Refs, rolled_back, unloaded, with_canary, with_published, with_stable
 
 
@@ -40,17 +38,6 @@ def init(root: Path) -> bool:
     make_dirs(layout.models)
     write_aside(layout.marker, LAYOUT_VERSION + "\n")
     return True
-
-
-@contextlib.contextmanager
-def locked_file(path: Path, wait: bool) -> Iterator[None]:
-    """Hold an advisory lock on `path`. It goes with its process, however that ends. Raises BlockingIOError if somebody
-    else holds it and `wait` is false."""
-    with path.open("ab") as stream:
-        if stream.tell() == 0 and os.fstat(stream.fileno()).st_uid == os.geteuid():
-            os.fchmod(stream.fileno(), file_mode(path.parent))
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
 
 
 @contextlib.contextmanager

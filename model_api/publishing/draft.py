@@ -5,7 +5,6 @@ Stdlib only, Python 3.9: the publisher's far side runs it too.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 from model_api.errors import Refused
 from model_api.publishing.changes import Outcome, check_before_copy, locked, settle_existing
 from model_api.publishing.upload import Progress, Upload, remove_dead_uploads
+from model_api.repository.files import hash_file
 from model_api.repository.known_tasks import TASKS, memory_bytes
+from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import FileEntry, Manifest, Probe, check_name
 from model_api.repository.model_folder import check_files, infer_task_of, list_files
-from model_api.repository.reader import Layout, mount_check
-
-_BLOCK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,14 @@ def draft(
     tensors = check_files(files)
     task = task or infer_task_of(files)
     total_bytes, done_bytes = sum(file.stat().st_size for file in files.values()), 0
-    entries = []
-    for path, file in files.items():
-        sha256, n_bytes = hashlib.sha256(), 0
-        with file.open("rb", buffering=0) as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                sha256.update(block)
-                n_bytes += len(block)
-                done_bytes += len(block)
-                progress(done_bytes, max(total_bytes, done_bytes))
-        entries.append(FileEntry(path, n_bytes, sha256.hexdigest()))
-    manifest = Manifest(
-        name, "unnamed", task, tuple(entries), memory_bytes(tensors, task), dict(options or {}), tuple(probes)
-    )
+
+    def count(block: bytes) -> None:
+        nonlocal done_bytes
+        done_bytes += len(block)
+        progress(done_bytes, max(total_bytes, done_bytes))
+
+    entries = tuple(FileEntry(path, *hash_file(file, count)) for path, file in files.items())
+    manifest = Manifest(name, "unnamed", task, entries, memory_bytes(tensors, task), dict(options or {}), tuple(probes))
     return Draft(manifest, files, folder)
 
 

@@ -16,8 +16,8 @@ from model_api.errors import ModelApiError, Refused
 from model_api.publishing.changes import Outcome, check_before_copy, init, locked, settle_existing
 from model_api.publishing.upload import Upload
 from model_api.repository.environment import status_dir
+from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import Manifest
-from model_api.repository.reader import Layout, mount_check
 from model_api.repository.statuses import prune_statuses, read_statuses
 
 

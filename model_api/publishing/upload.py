@@ -8,24 +8,31 @@ Stdlib only, Python 3.9: the publisher's far side runs it too.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from model_api.errors import Refused, RepositoryError
-from model_api.publishing.changes import Outcome, free_version, locked, locked_file, name_it, read_refs, settle_existing
-from model_api.repository.files import file_mode, folder_mode, make_dirs, sync_folder, write_aside
+from model_api.publishing.changes import Outcome, free_version, locked, name_it, read_refs, settle_existing
+from model_api.repository.files import (
+    file_mode,
+    folder_mode,
+    hash_file,
+    locked_file,
+    make_dirs,
+    sync_folder,
+    write_aside,
+)
+from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import MANIFEST_NAME, FileEntry, Manifest, check_name
-from model_api.repository.reader import Layout, mount_check
 from model_api.repository.refs import Ref
-from model_api.repository.safetensors_header import mb
+from model_api.repository.units import mb
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
-_BLOCK_BYTES = 4 * 2**20
 _LOCK_NAME = ".lock"
 
 
@@ -67,31 +74,33 @@ class Upload:
         for entry in self._manifest.files:
             target = self.folder / entry.path
             make_dirs(target.parent)
-            sha256 = hashlib.sha256()
-            with files[entry.path].open("rb", buffering=0) as source, target.open("wb") as sink:
-                while block := source.read(_BLOCK_BYTES):
-                    sha256.update(block)
+            with target.open("wb") as sink:
+
+                def copy_block(block: bytes, sink: BinaryIO = sink) -> None:
+                    nonlocal done_bytes
                     sink.write(block)
                     done_bytes += len(block)
                     progress(min(done_bytes, total_bytes), total_bytes)
-            if sha256.hexdigest() != entry.sha256:
+
+                _, sha256 = hash_file(files[entry.path], copy_block)
+            if sha256 != entry.sha256:
                 raise Refused(entry.path, "changed while it was being published")
 
     def verify(self, progress: Progress) -> None:
         """Hash what another program put into the folder; a wrong file is removed, so that a second try sends it anew.
         Raises Refused naming the first wrong file; OSError."""
         done_bytes, total_bytes = 0, self._manifest.size_bytes
+
+        def count(block: bytes) -> None:
+            nonlocal done_bytes
+            done_bytes += len(block)
+            progress(min(done_bytes, total_bytes), total_bytes)
+
         for entry in self._manifest.files:
             file = self.folder / entry.path
             if not file.is_file() or file.is_symlink():
                 raise Refused(entry.path, "did not arrive; publish again to resume")
-            sha256 = hashlib.sha256()
-            with file.open("rb", buffering=0) as stream:
-                while block := stream.read(_BLOCK_BYTES):
-                    sha256.update(block)
-                    done_bytes += len(block)
-                    progress(min(done_bytes, total_bytes), total_bytes)
-            if sha256.hexdigest() != entry.sha256:
+            if hash_file(file, count)[1] != entry.sha256:
                 file.unlink()
                 raise Refused(entry.path, "arrived damaged and was removed; publish again to resume")
 

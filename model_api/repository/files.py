@@ -1,13 +1,20 @@
-"""Writes that survive a crash: whole or not at all, and readable by every uid.
+"""Writes that survive a crash (whole or not at all, and readable by every uid), locks, and hashes of files.
 
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+BLOCK_BYTES = 4 * 2**20
 
 # What a new folder or file takes over from the folder above: set-group-ID (so the group stays), and group write.
 _INHERITED_OF_FOLDER = stat.S_ISGID | stat.S_IWGRP
@@ -46,10 +53,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_aside(file: Path, text: str) -> None:
-    """Replace `file` in one step. One writer at a time (callers hold a lock, or own the folder): the name beside it is
-    always the same, so that a dead writer's leftover is overwritten by the next."""
-    aside = file.with_name(f".{file.name}.new")
+def sync_tree(folder: Path) -> None:
+    """Put the entries of the folder, and of all below it, on disk."""
+    for directory, _, _ in os.walk(folder, topdown=False):
+        sync_folder(Path(directory))
+
+
+def write_aside(file: Path, text: str, owner: str = "") -> None:
+    """Replace `file` in one step. One writer at a time (callers hold a lock, or own the folder, or name themselves as
+    `owner`): the name beside it is always the same, so that a dead writer's leftover is overwritten by the next."""
+    aside = file.with_name(f".{file.name}.{owner}new")
     try:
         with aside.open("w", encoding="utf-8") as stream:
             stream.write(text)
@@ -61,3 +74,25 @@ def write_aside(file: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, wait: bool) -> Iterator[BinaryIO]:
+    """Hold an advisory lock on `path`, which is opened for appending. The lock goes with its process, however that
+    ends. Raises BlockingIOError if somebody else holds it and `wait` is false."""
+    with path.open("ab") as stream:
+        if stream.tell() == 0 and os.fstat(stream.fileno()).st_uid == os.geteuid():
+            os.fchmod(stream.fileno(), file_mode(path.parent))
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield stream
+
+
+def hash_file(file: Path, on_block: Callable[[bytes], object] = lambda block: None) -> tuple[int, str]:
+    """Size and sha256 of what reading gives now; `on_block` sees each block on the way. Raises OSError."""
+    sha256, n_bytes = hashlib.sha256(), 0
+    with file.open("rb", buffering=0) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            sha256.update(block)
+            n_bytes += len(block)
+            on_block(block)
+    return n_bytes, sha256.hexdigest()

@@ -10,7 +10,6 @@ Stdlib only, Python 3.9.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import Refused
+from model_api.repository.files import hash_file
 from model_api.repository.known_tasks import memory_bytes
 from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest, check_path
 from model_api.repository.model_folder import SUMS_NAME, check_files, infer_task_of, list_files
@@ -26,7 +26,6 @@ from model_api.repository.safetensors_header import Tensor
 Signature = Mapping[str, tuple[int, int, int, int]]  # path -> inode, size, mtime ns, ctime ns
 SEAL_SETTLED_LOOKS = 2  # a seal is checked once the files were the same in this many looks: a growing one isn't hashed
 QUICK_JSON_BYTES = 2**20
-_BLOCK_BYTES = 4 * 2**20
 
 
 class Changed(OSError):
@@ -171,18 +170,6 @@ def _hash_unchanged(folder: Path, signature: Signature) -> tuple[tuple[FileEntry
     if take_signature(folder) != signature:
         raise Changed("changed while it was hashed; it is still being copied")
     return entries, tensors, task
-
-
-def hash_file(file: Path) -> tuple[int, str]:
-    """Size and sha256 of what reading gives now. Raises OSError."""
-    sha256, n_bytes = hashlib.sha256(), 0
-    with file.open("rb", buffering=0) as stream:
-        while True:
-            block = stream.read(_BLOCK_BYTES)
-            if not block:
-                return n_bytes, sha256.hexdigest()
-            sha256.update(block)
-            n_bytes += len(block)
 
 
 def _check_seal(folder: Path, entries: tuple[FileEntry, ...]) -> Manifest | None:

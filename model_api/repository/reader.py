@@ -1,4 +1,4 @@
-"""What is published on the shared file system. The only knower of its paths; efs_layout/README.md shows them.
+"""What is published on the shared file system, look by look.
 
 Nothing here trusts stat or a cached listing for what serves: refs.json is opened and read afresh at every look.
 Stdlib only, Python 3.9: the publisher's far side runs it too.
@@ -13,55 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_api.errors import Refused, RepositoryUnavailable
+from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import MANIFEST_NAME, NAME_PATTERN, Manifest
 from model_api.repository.plain_folders import Accepted, PlainFolder
-from model_api.repository.refs import REFS_NAME, Canary, Ref, Refs
+from model_api.repository.refs import REFS_NAME, Ref, Refs
 from model_api.repository.side_work import SideWork
-
-__all__ = ["Canary", "Layout", "Published", "Ref", "Refs", "Repository", "mount_check"]
-
-MARKER_NAME = ".model-store"
-LAYOUT_VERSION = "1"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything lies under one root. Paths only; touches no disk."""
-
-    root: Path
-
-    @property
-    def marker(self) -> Path:
-        return self.root / MARKER_NAME
-
-    @property
-    def models(self) -> Path:
-        return self.root / "models"
-
-    @property
-    def statuses(self) -> Path:
-        return self.root / "status"
-
-    def model(self, name: str) -> Path:
-        return self.models / name
-
-    def refs(self, name: str) -> Path:
-        return self.models / name / REFS_NAME
-
-    def lock(self, name: str) -> Path:
-        return self.models / name / ".lock"
-
-    def versions(self, name: str) -> Path:
-        return self.models / name / "versions"
-
-    def version(self, name: str, version: str) -> Path:
-        return self.models / name / "versions" / version
-
-    def incoming(self, name: str) -> Path:
-        return self.models / name / ".incoming"
-
-    def trash(self, name: str) -> Path:
-        return self.models / name / ".trash"
 
 
 @dataclass(frozen=True)
@@ -77,20 +33,6 @@ class Published:
     sources: Mapping[str, Path] = field(default_factory=dict)  # version -> folder to copy from
     plain: bool = False  # a plain copy: its files may change under the reader, so never link to them
     accepted: Accepted | None = None  # of a plain copy: what was taken, to be remembered over a restart
-
-
-def mount_check(root: Path) -> None:
-    """Is `root` a store whose layout this release knows? Raises RepositoryUnavailable with what to do."""
-    try:
-        version = Layout(root).marker.read_text("utf-8", "replace").strip()
-    except FileNotFoundError:
-        raise RepositoryUnavailable(
-            f"{root} holds no {MARKER_NAME}: not mounted, or never set up (scripts/publish --init sets it up)"
-        ) from None
-    except OSError as error:
-        raise RepositoryUnavailable(f"{root} can't be read: {error.strerror or error}") from error
-    if version != LAYOUT_VERSION:
-        raise RepositoryUnavailable(f"{root} has layout {version[:20]!r}; this release knows {LAYOUT_VERSION!r}")
 
 
 class Repository:

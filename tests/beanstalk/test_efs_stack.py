@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from model_api.publishing import changes as store_changes
-from model_api.repository import reader as repository
+from model_api.repository import layout as repository
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
 from tests.rigs.project import ROOT

@@ -9,7 +9,7 @@ import pytest
 
 from model_api.publishing import changes as store_changes
 from model_api.publishing import draft as publishing
-from model_api.repository.reader import Layout
+from model_api.repository.layout import Layout
 from tests.rigs.author import Author
 from tests.rigs.models import tiny_model
 from tests.rigs.server import Server, server

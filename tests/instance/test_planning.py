@@ -1,7 +1,7 @@
 """What to load, serve and unload next, as sentences."""
 
 from model_api.instance.planning import ATTEMPTS_BEFORE_VERDICT, Phase, Plan, has_verdict, plan
-from model_api.repository.reader import Canary, Ref, Refs
+from model_api.repository.refs import Canary, Ref, Refs
 
 ONE, TWO, THREE = (Ref(str(n), str(n) * 64) for n in (1, 2, 3))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_api.repository.reader import Ref
+from model_api.repository.refs import Ref
 from tests.rigs.author import Author
 from tests.rigs.models import BertSize, tiny_model
 from tests.rigs.polling import wait_until

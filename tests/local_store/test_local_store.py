@@ -15,9 +15,10 @@ from model_api.local_store.file_systems import file_system_type, is_local
 from model_api.local_store.last_seen import recall, remember
 from model_api.local_store.local_store import LocalStore
 from model_api.local_store.parallel_copy import BLOCK_BYTES, copy_files
+from model_api.repository.layout import Layout
 from model_api.repository.manifest import Manifest
 from model_api.repository.plain_folders import hash_folder, take_signature
-from model_api.repository.reader import Layout, Repository
+from model_api.repository.reader import Repository
 from tests.rigs.model_folders import make_folder
 from tests.rigs.stores import new_store, published, quiet, tree
 

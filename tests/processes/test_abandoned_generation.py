@@ -9,7 +9,7 @@ import pytest
 
 from model_api.publishing.changes import init
 from model_api.publishing.draft import draft, publish
-from model_api.repository.reader import Layout
+from model_api.repository.layout import Layout
 from tests.rigs.polling import wait_until
 from tests.rigs.server import Server, server
 from tests.rigs.small_models import save_small_t5

@@ -15,7 +15,8 @@ from model_api.errors import Refused
 from model_api.publishing.commands.main import main
 from model_api.publishing.commands.publish import parse_option, read_probes
 from model_api.publishing.ssh import Target, build_archive
-from model_api.repository.reader import Layout, Repository
+from model_api.repository.layout import Layout
+from model_api.repository.reader import Repository
 from model_api.repository.statuses import write_status
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT

@@ -16,9 +16,9 @@ from model_api.publishing.changes import change_refs, init, promote, read_refs, 
 from model_api.publishing.draft import draft, publish
 from model_api.publishing.upload import Upload
 from model_api.repository.known_tasks import TASKS
+from model_api.repository.layout import Layout
 from model_api.repository.manifest import Manifest
 from model_api.repository.model_folder import check_files, infer_task_of, list_files
-from model_api.repository.reader import Layout
 from model_api.repository.refs import Refs
 from model_api.tasks import find_task
 from tests.rigs.model_folders import make_folder, safetensors_bytes, shard

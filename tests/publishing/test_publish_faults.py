@@ -11,7 +11,8 @@ import pytest
 from model_api.local_store.parallel_copy import wrong_files
 from model_api.publishing.changes import read_refs
 from model_api.publishing.commands.main import main
-from model_api.repository.reader import Layout, Repository
+from model_api.repository.layout import Layout
+from model_api.repository.reader import Repository
 from tests.needs import missing, needs, needs_root
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT

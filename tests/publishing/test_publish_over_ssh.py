@@ -16,7 +16,8 @@ import pytest
 
 from model_api.publishing.changes import read_refs
 from model_api.publishing.commands.main import main
-from model_api.repository.reader import Layout, Repository
+from model_api.repository.layout import Layout
+from model_api.repository.reader import Repository
 from model_api.repository.statuses import write_status
 from tests.needs import needs
 from tests.rigs.model_folders import make_folder

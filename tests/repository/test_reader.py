@@ -11,7 +11,9 @@ import pytest
 
 from model_api.errors import RepositoryUnavailable
 from model_api.publishing.changes import promote, rollback, seal
-from model_api.repository.reader import Layout, Published, Ref, Repository
+from model_api.repository.layout import Layout
+from model_api.repository.reader import Published, Repository
+from model_api.repository.refs import Ref
 from tests.rigs.model_folders import make_folder
 from tests.rigs.stores import new_store, published
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from model_api.publishing import changes as store_changes
 from model_api.publishing import draft as publishing
-from model_api.repository.reader import Layout, Ref
+from model_api.repository.layout import Layout
+from model_api.repository.refs import Ref
 
 
 class Author:

@@ -5,7 +5,7 @@ from typing import Any
 
 from model_api.publishing.changes import Outcome, init
 from model_api.publishing.draft import draft, publish
-from model_api.repository.reader import Layout
+from model_api.repository.layout import Layout
 
 
 def quiet(done_bytes: int, total_bytes: int) -> None:

@@ -1,6 +1,6 @@
 """The run itself: chunks of rows in flight, results written in order, and a note of how far it got."""
 
-import fcntl
+import contextlib
 import json
 import os
 import threading
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from model_api.jobs.files.predictors import Asker, Hopeless, OneFails, RowRefused, TryLater
 from model_api.jobs.files.tables import Row, open_reader, render_header, render_row
+from model_api.repository.files import locked_file, write_aside
 
 MAX_TRIES = 8  # of a chunk that should be tried later; then its rows are tried alone
 Outcome = tuple[Any, str | None]  # prediction, or an error
@@ -57,8 +58,7 @@ def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], stop:
     total_bytes = job.source.stat().st_size
     with job.source.open("rb") as source:
         reader = open_reader(job.source, source, job.column)
-        with partial.open("ab") as target:
-            _lock(target)
+        with _only_writer(partial) as target:
             note = _read_note(note_path, partial, identity)
             target.truncate(note.target_bytes)
             if not note.rows:
@@ -125,12 +125,14 @@ def _outcomes(asker: Asker, rows: Sequence[Row], column: str, stop: threading.Ev
     return [outcomes[i] for i in range(len(rows))]
 
 
-def _lock(target: BinaryIO) -> None:
+@contextlib.contextmanager
+def _only_writer(partial: Path) -> Iterator[BinaryIO]:
     """Raises OSError if another run writes it."""
     try:
-        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked_file(partial, wait=False) as target:
+            yield target
     except BlockingIOError as error:
-        raise OSError(f"another run is writing {target.name}") from error
+        raise OSError(f"another run is writing {partial}") from error
 
 
 def _identity_of(path: Path) -> dict[str, Any]:
@@ -153,6 +155,4 @@ def _write_note(path: Path, note: _Note, target: BinaryIO, identity: Mapping[str
     """After the rows it speaks of: a run that is killed between loses nothing and repeats a chunk at most."""
     target.flush()
     note.target_bytes = target.tell()
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(json.dumps({"identity": dict(identity), "note": vars(note)}))
-    beside.replace(path)
+    write_aside(path, json.dumps({"identity": dict(identity), "note": vars(note)}))

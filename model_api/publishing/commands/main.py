@@ -17,7 +17,7 @@ from model_api.publishing.changes import promote, retire, rollback, unload
 from model_api.publishing.commands import models as models_command
 from model_api.publishing.commands import publish as publish_command
 from model_api.repository.environment import efs_root, status_dir
-from model_api.repository.reader import Layout
+from model_api.repository.layout import Layout
 from model_api.repository.refs import Refs
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130

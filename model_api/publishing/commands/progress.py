@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from model_api.repository.safetensors_header import mb
+from model_api.repository.units import mb
 
 _REDRAW_S, _PLAIN_S = 0.1, 5.0
 

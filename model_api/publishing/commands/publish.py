@@ -20,11 +20,11 @@ from model_api.publishing.commands.progress import ProgressLine
 from model_api.publishing.commands.waiting import Verdict, Watch, wait
 from model_api.publishing.draft import Draft, draft, publish
 from model_api.repository.known_tasks import TASKS
+from model_api.repository.layout import Layout
 from model_api.repository.manifest import Probe, check_name, parse_probe
-from model_api.repository.reader import Layout
 from model_api.repository.refs import check_percent
-from model_api.repository.safetensors_header import mb
 from model_api.repository.statuses import Status, prune_statuses, read_statuses
+from model_api.repository.units import mb
 
 WAIT_CODES = {Verdict.CONVERGED: 0, Verdict.REFUSED: 4, Verdict.NO_LIVE_STATUS: 5, Verdict.TIMED_OUT: 6}
 

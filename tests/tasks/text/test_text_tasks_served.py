@@ -11,7 +11,7 @@ import transformers
 
 from model_api.publishing.changes import init
 from model_api.publishing.draft import draft, publish
-from model_api.repository.reader import Layout
+from model_api.repository.layout import Layout
 from model_api.serving.text_scores import SCORES, score_pair
 from tests.rigs.server import Server, server
 from tests.rigs.small_models import save_small_model, save_small_t5
