@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.bounded_json import read_json
 from model_api.repository.files import write_aside
 from model_api.repository.manifest import Manifest
 from model_api.repository.plain_folders import Accepted
@@ -17,6 +18,7 @@ from model_api.repository.reader import Published
 from model_api.repository.refs import Refs
 
 FILE_NAME = "last_seen.json"
+_MAX_BYTES = 256 * 2**20
 
 
 def remember(store: Path, observation: Mapping[str, Published]) -> None:
@@ -38,15 +40,14 @@ def recall(store: Path) -> dict[str, Published]:
     """What was remembered, without its refusals. A model whose entry is damaged is left out. Raises OSError, but for
     a store that remembers nothing."""
     try:
-        raw = json.loads((store / FILE_NAME).read_bytes())
-        models = dict(raw["models"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        models = dict(read_json(store / FILE_NAME, _MAX_BYTES)["models"])
+    except (FileNotFoundError, Refused, ValueError, KeyError, TypeError):
         return {}
     found = {}
     for name, entry in models.items():
         try:
             found[name] = _from_raw(name, entry)
-        except (Refused, KeyError, TypeError, ValueError):
+        except Exception:  # noqa: S112 - whatever is wrong with one entry, the others are remembered
             continue
     return found
 
@@ -54,8 +55,8 @@ def recall(store: Path) -> dict[str, Published]:
 def _to_raw(published: Published) -> dict[str, Any]:
     accepted = published.accepted
     return {
-        "refs": json.loads(published.refs.to_json()) if published.refs is not None else None,
-        "manifests": {version: json.loads(manifest.to_json()) for version, manifest in published.manifests.items()},
+        "refs": published.refs.to_json() if published.refs is not None else None,
+        "manifests": {version: manifest.to_json() for version, manifest in published.manifests.items()},
         "sources": {version: str(source) for version, source in published.sources.items()},
         "plain": published.plain,
         "signature": {path: list(marks) for path, marks in accepted.signature.items()} if accepted else None,
@@ -63,8 +64,8 @@ def _to_raw(published: Published) -> dict[str, Any]:
 
 
 def _from_raw(name: str, raw: Mapping[str, Any]) -> Published:
-    manifests = {version: Manifest.from_json(json.dumps(entry)) for version, entry in raw["manifests"].items()}
-    refs = Refs.from_json(json.dumps(raw["refs"]))
+    manifests = {version: Manifest.from_json(entry) for version, entry in raw["manifests"].items()}
+    refs = Refs.from_json(raw["refs"])
     accepted = None
     if raw["plain"] and raw["signature"] is not None and refs.stable is not None:
         signature = {path: (marks[0], marks[1], marks[2], marks[3]) for path, marks in raw["signature"].items()}

@@ -11,12 +11,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import RefsConflict, Refused
+from model_api.repository.bounded_files import read_bounded
 from model_api.repository.files import locked_file, make_dirs, sync_folder, write_aside
 from model_api.repository.layout import LAYOUT_VERSION, Layout, mount_check
-from model_api.repository.manifest import MANIFEST_NAME, Manifest, check_name
+from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, check_name
 from model_api.repository.model_folder import SUMS_NAME
 from model_api.repository.plain_folders import hash_folder_entries, take_signature
-from model_api.repository.refs import Ref, Refs, rolled_back, unloaded, with_canary, with_published, with_stable
+from model_api.repository.refs import (
+    MAX_REFS_BYTES,
+    Ref,
+    Refs,
+    rolled_back,
+    unloaded,
+    with_canary,
+    with_published,
+    with_stable,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ def locked(layout: Layout, name: str) -> Iterator[None]:
 def read_refs(layout: Layout, name: str) -> Refs:
     """The refs as they are now; generation 0 if there are none. Raises Refused if they can't be understood."""
     try:
-        return Refs.from_json(layout.refs(name).read_bytes())
+        return Refs.from_json(read_bounded(layout.refs(name), MAX_REFS_BYTES))
     except FileNotFoundError:
         return Refs(0)
 
@@ -79,7 +89,8 @@ def _require_model(layout: Layout, name: str) -> None:
 def on_disk(layout: Layout, name: str, version: str) -> Ref:
     """The version that lies in versions/. Raises Refused if it isn't there or its manifest is bad."""
     try:
-        text = (layout.version(name, check_name("version", version)) / MANIFEST_NAME).read_bytes()
+        file = layout.version(name, check_name("version", version)) / MANIFEST_NAME
+        text = read_bounded(file, MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise Refused("", f"{name} has no version {version!r}; scripts/models {name} lists them") from None
     return Ref(version, Manifest.from_json(text).digest)

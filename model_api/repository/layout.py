@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_api.errors import RepositoryUnavailable
+from model_api.errors import Refused, RepositoryUnavailable
+from model_api.repository.bounded_files import read_bounded
 from model_api.repository.refs import REFS_NAME
 
 MARKER_NAME = ".model-store"
 LAYOUT_VERSION = "1"
+_MAX_MARKER_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ class Layout:
 def mount_check(root: Path) -> None:
     """Is `root` a store whose layout this release knows? Raises RepositoryUnavailable with what to do."""
     try:
-        version = Layout(root).marker.read_text("utf-8", "replace").strip()
+        version = read_bounded(Layout(root).marker, _MAX_MARKER_BYTES).decode("utf-8", "replace").strip()
     except FileNotFoundError:
         raise RepositoryUnavailable(
             f"{root} holds no {MARKER_NAME}: not mounted, or never set up (scripts/publish --init sets it up)"
         ) from None
+    except Refused as error:
+        raise RepositoryUnavailable(f"{root}: {error}") from None
     except OSError as error:
         raise RepositoryUnavailable(f"{root} can't be read: {error.strerror or error}") from error
     if version != LAYOUT_VERSION:

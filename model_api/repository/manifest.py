@@ -15,10 +15,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.bounded_json import BadJson, parse_json, whole_number
+from model_api.repository.units import mb
 
 MANIFEST_NAME = "manifest.json"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # models and versions: a folder, a URL part and a metric label
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+MAX_MANIFEST_BYTES = 8 * 2**20
+MAX_FILE_BYTES = 2**50
+MAX_MEMORY_BYTES = 2**50
 # Every option that a manifest may carry. All of them enter the digest but those that only cost time or memory.
 COST_OPTIONS = frozenset({"max_batch_tokens", "unload_first"})
 
@@ -85,7 +90,8 @@ class Manifest:
         return sum(f.size_bytes for f in self.files)
 
     def to_json(self) -> str:
-        """The text of manifest.json. It carries the digest, so that a reader without this code can compare it."""
+        """The text of manifest.json. It carries the digest, so that a reader without this code can compare it. Raises
+        Refused where no instance would read it."""
         document = {
             "model": self.model,
             "version": self.version,
@@ -104,24 +110,29 @@ class Manifest:
                 for p in self.probes
             ],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        if len(text.encode()) > MAX_MANIFEST_BYTES:
+            raise Refused(MANIFEST_NAME, f"would be longer than {mb(MAX_MANIFEST_BYTES)}: fewer or smaller probes")
+        return text
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
         """Parse and check. Raises Refused naming manifest.json if a part is missing or wrong, or the digest is off."""
         try:
-            raw = json.loads(text)
+            raw = parse_json(text, MAX_MANIFEST_BYTES)
             manifest = cls(
                 model=check_name("model", raw["model"]),
                 version=check_name("version", raw["version"]),
-                task=str(raw["task"]),
+                task=_task(raw["task"]),
                 files=tuple(_file_entry(f) for f in raw["files"]),
-                memory_bytes=int(raw["memory_bytes"]),
+                memory_bytes=whole_number(raw["memory_bytes"], "memory_bytes", 0, MAX_MEMORY_BYTES),
                 options=dict(raw.get("options") or {}),
                 probes=tuple(parse_probe(p) for p in raw.get("probes") or ()),
             )
         except Refused as error:
             raise Refused(MANIFEST_NAME, str(error)) from error
+        except BadJson as error:
+            raise Refused(MANIFEST_NAME, str(error)) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Refused(MANIFEST_NAME, f"not a valid manifest ({type(error).__name__}: {error})") from error
         if len({f.path for f in manifest.files}) != len(manifest.files) or not manifest.files:
@@ -131,10 +142,14 @@ class Manifest:
         return manifest
 
 
+def _task(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw.isprintable() or not 0 < len(raw) <= 64:
+        raise ValueError(f"task {str(raw)[:80]!r}")
+    return raw
+
+
 def _file_entry(raw: Mapping[str, Any]) -> FileEntry:
-    size, sha256 = raw["size"], raw["sha256"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise ValueError(f"size {size!r}")
+    size, sha256 = whole_number(raw["size"], "size", 0, MAX_FILE_BYTES), raw["sha256"]
     if not isinstance(sha256, str) or not SHA256_PATTERN.fullmatch(sha256):
         raise ValueError(f"sha256 {sha256!r}")
     return FileEntry(check_path(raw["path"]), size, sha256)

@@ -17,9 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import Refused
+from model_api.repository.bounded_files import read_bounded
 from model_api.repository.files import hash_file
 from model_api.repository.known_tasks import memory_bytes
-from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest, check_path
+from model_api.repository.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    SHA256_PATTERN,
+    FileEntry,
+    Manifest,
+    check_path,
+)
 from model_api.repository.model_folder import SUMS_NAME, check_files, infer_task_of, list_files
 from model_api.repository.safetensors_header import Tensor
 
@@ -180,7 +188,7 @@ def _check_seal(folder: Path, entries: tuple[FileEntry, ...]) -> Manifest | None
         _compare(have, parse_sums(sums.read_text("utf-8", "replace")), SUMS_NAME)
     if not manifest.exists():
         return None
-    sealed = Manifest.from_json(manifest.read_bytes())
+    sealed = Manifest.from_json(read_bounded(manifest, MAX_MANIFEST_BYTES))
     _compare(have, {entry.path: entry.sha256 for entry in sealed.files}, MANIFEST_NAME)
     return sealed
 

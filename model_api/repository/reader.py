@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_api.errors import Refused, RepositoryUnavailable
+from model_api.repository.bounded_files import read_bounded
 from model_api.repository.layout import Layout, mount_check
-from model_api.repository.manifest import MANIFEST_NAME, NAME_PATTERN, Manifest
+from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, NAME_PATTERN, Manifest
 from model_api.repository.plain_folders import Accepted, PlainFolder
-from model_api.repository.refs import REFS_NAME, Ref, Refs
+from model_api.repository.refs import MAX_REFS_BYTES, REFS_NAME, Ref, Refs
 from model_api.repository.side_work import SideWork
 
 
@@ -103,7 +104,7 @@ class Repository:
 
     def _look(self, name: str) -> Published | None:
         try:
-            refs = Refs.from_json(self.layout.refs(name).read_bytes())
+            refs = Refs.from_json(read_bounded(self.layout.refs(name), MAX_REFS_BYTES))
         except (FileNotFoundError, NotADirectoryError):
             return self._look_without_refs(name)
         except Refused as error:
@@ -126,7 +127,7 @@ class Repository:
         if known is not None and known.digest == digest:
             return known  # versions are immutable
         try:
-            text = (self.layout.version(name, version) / MANIFEST_NAME).read_bytes()
+            text = read_bounded(self.layout.version(name, version) / MANIFEST_NAME, MAX_MANIFEST_BYTES)
         except FileNotFoundError:
             raise Refused(MANIFEST_NAME, "not found (yet), though refs.json names this version") from None
         manifest = Manifest.from_json(text)

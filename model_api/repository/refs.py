@@ -11,9 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.bounded_json import BadJson, parse_json, whole_number
 from model_api.repository.manifest import SHA256_PATTERN, check_name
 
 REFS_NAME = "refs.json"
+MAX_REFS_BYTES = 2 * 2**20  # some 14,000 versions
+MAX_GENERATION = 2**53 - 1  # what every JSON reader can hold
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,8 @@ class Refs:
     def from_json(cls, text: str | bytes) -> Refs:
         """Parse and check. Raises Refused naming refs.json. Unknown keys are left aside."""
         try:
-            raw = json.loads(text)
-            generation = raw["generation"]
-            if not isinstance(generation, int) or isinstance(generation, bool) or generation < 0:
-                raise ValueError(f"generation {generation!r}")
+            raw = parse_json(text, MAX_REFS_BYTES)
+            generation = whole_number(raw["generation"], "generation", 0, MAX_GENERATION)
             published = raw.get("published") or {}
             return cls(
                 generation,
@@ -81,6 +82,8 @@ class Refs:
             )
         except Refused as error:
             raise Refused(REFS_NAME, str(error)) from error
+        except BadJson as error:
+            raise Refused(REFS_NAME, str(error)) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Refused(REFS_NAME, f"not valid refs ({type(error).__name__}: {error})") from error
 

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_api.errors import Refused
+from model_api.repository.bounded_json import read_json, whole_number
 from model_api.repository.files import make_dirs, write_aside
 
+MAX_STATUS_BYTES = 8 * 2**20
 _COUNTS_NAME = ".heartbeats.json"
 _MISSED_PUBLISHES = 2  # a heartbeat that stood still between that many publishes and one more belongs to the dead
 
@@ -75,10 +78,10 @@ def read_statuses(status_dir: Path) -> dict[str, Status]:
 
 def _parse(file: Path) -> Status | None:
     try:
-        raw = json.loads(file.read_bytes())
+        raw = read_json(file, MAX_STATUS_BYTES)
         models = tuple(model for model in raw.get("models") or () if isinstance(model, dict))
-        return Status(str(raw["instance"]), int(raw["heartbeat"]), models)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return Status(str(raw["instance"]), whole_number(raw["heartbeat"], "heartbeat", 0, 2**63 - 1), models)
+    except (OSError, Refused, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -92,8 +95,8 @@ def prune_statuses(status_dir: Path) -> list[str]:
             return removed
         counts_file = status_dir / _COUNTS_NAME
         try:
-            counts = dict(json.loads(counts_file.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
+            counts = dict(read_json(counts_file, MAX_STATUS_BYTES))
+        except (FileNotFoundError, Refused, ValueError, TypeError):
             counts = {}
         now: dict[str, list[int]] = {}
         for instance, status in read_statuses(status_dir).items():
