@@ -35,8 +35,8 @@ def read_bounded(file: Path, max_bytes: int) -> bytes:
         if error.errno == errno.ENXIO:
             raise Refused(file.name, "a socket, not a file") from None
         raise
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        info = os.fstat(stream.fileno())
+    try:
+        info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             kind = next((name for is_kind, name in _KINDS if is_kind(info.st_mode)), "something else")
             raise Refused(file.name, f"{kind}, not a file")
@@ -44,9 +44,11 @@ def read_bounded(file: Path, max_bytes: int) -> bytes:
             raise Refused(file.name, f"{mb(info.st_size)} long; at most {mb(max_bytes)} are read")
         blocks: list[bytes] = []
         left_bytes = max_bytes + 1
-        while left_bytes > 0 and (block := stream.read(min(left_bytes, 2**20))):
+        while left_bytes > 0 and (block := os.read(descriptor, min(left_bytes, 2**20))):
             blocks.append(block)
             left_bytes -= len(block)
+    finally:
+        os.close(descriptor)
     if left_bytes <= 0:
         raise Refused(file.name, f"longer than {mb(max_bytes)}, and growing")
     return b"".join(blocks)
