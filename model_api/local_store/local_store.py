@@ -1,7 +1,9 @@
 """This instance's verified copies of the weights, on its own disk. What loads is loaded from here and nowhere else.
 
 `<store>/<digest>/` is one whole copy; it appears by rename once every file's sha256 is right, and is checked again
-each time it is handed out. Any number of processes may use one store.
+each time it is handed out. Its files are this user's alone: they share no inode with what authors can write (a file
+that is mapped by a running lane must never change), and nobody else may open them. Any number of processes of one user
+may use one store.
 
 Errors: Refused is final for that digest; StoreFull and every OSError (a stale name, a vanished mount, a full disk)
 may pass and are worth another try.
@@ -11,18 +13,19 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from model_api.errors import Refused, StoreFull
-from model_api.local_store.file_systems import is_local
-from model_api.local_store.parallel_copy import Progress, copy_files, refuse_links, wrong_files
+from model_api.local_store.parallel_copy import Progress, copy_files, wrong_files
 from model_api.repository.files import locked_file, sync_folder, sync_tree, write_aside
 from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
 from model_api.repository.plain_folders import Changed
 from model_api.repository.units import mb, part_of
 
+_OWN_FOLDER = 0o700  # whatever the umask says
 _LOCKS, _PARTIAL, _USED = ".locks", ".partial", ".used"
 SPARE_BYTES = 256 * 2**20  # of the disk, left free for others
 
@@ -68,8 +71,8 @@ class LocalStore:
     ) -> Path:
         """The folder with a verified copy of `manifest`, copied from `source` unless it is here already.
 
-        `immutable` says that `source` is a published version: it may be hard-linked on a local file system, and wrong
-        content there is final. A plain folder is always copied, and wrong content there only means that it changed.
+        `immutable` says that `source` is a published version, so wrong content there is final; of a plain folder it
+        only means that it changed.
         `protected` are digests that must not make room for this one (what is loaded, and `previous`).
         `progress(done_bytes, total_bytes)` is called on this thread. Waits while another process copies the same.
         Raises Refused (final), StoreFull, OSError (worth another try).
@@ -80,19 +83,17 @@ class LocalStore:
             partial = self.root / _PARTIAL / manifest.digest
             shutil.rmtree(partial, ignore_errors=True)
             if folder.is_dir():
-                if not wrong_files(manifest.files, folder):
+                if _is_own(folder, manifest) and not wrong_files(manifest.files, folder):
                     _touch(folder)
                     return folder
-                shutil.rmtree(folder)  # damaged on this disk, or changed through a link: fetch it afresh
+                shutil.rmtree(folder)  # damaged on this disk, or open to others: fetch it afresh
             self._check_source(manifest, source)
             partial.mkdir(parents=True)
+            partial.chmod(_OWN_FOLDER)
             try:
-                if immutable and self._link(manifest, source, partial):
-                    wrong = wrong_files(manifest.files, partial)
-                else:
-                    self._make_room(manifest, protected)
-                    wrong = copy_files(manifest.files, source, partial, progress)
-                    wrong = copy_files(wrong, source, partial, lambda done, total: None)  # what read wrong, once more
+                self._make_room(manifest, protected)
+                wrong = copy_files(manifest.files, source, partial, progress)
+                wrong = copy_files(wrong, source, partial, lambda done, total: None)  # what read wrong, once more
                 if wrong and not immutable:
                     raise Changed(errno.EAGAIN, f"{wrong[0].path} changed since the folder was taken")
                 if wrong:
@@ -112,24 +113,6 @@ class LocalStore:
         """A source that isn't there is an OSError, not a verdict: a stale name, or a mount that went away."""
         if not source.is_dir():
             raise FileNotFoundError(errno.ENOENT, f"{manifest.model}@{manifest.version}: its folder can't be found")
-
-    def _link(self, manifest: Manifest, source: Path, partial: Path) -> bool:
-        """Hard-link the files where that is safe and possible. Returns whether it did."""
-        if not (is_local(source) and is_local(self.root)):
-            return False
-        try:
-            for entry in manifest.files:
-                target = partial / entry.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                refuse_links(source, entry.path)
-                os.link(source / entry.path, target)
-        except FileNotFoundError:
-            raise
-        except OSError:  # another disk, a file system without links, a kernel that protects them
-            shutil.rmtree(partial)
-            partial.mkdir()
-            return False
-        return True
 
     def _make_room(self, manifest: Manifest, protected: Collection[str]) -> None:
         """Evict the least recently used copies until `manifest` fits. Raises StoreFull with the figures."""
@@ -172,6 +155,15 @@ def _why_wrong(entry: FileEntry, source: Path) -> str:
     return "its content does not have the hash that manifest.json lists (read twice)"
 
 
+def _is_own(folder: Path, manifest: Manifest) -> bool:
+    """Whether nobody but this user can reach the copy's files, under any other name either."""
+    if stat.S_IMODE(folder.stat().st_mode) != _OWN_FOLDER:
+        return False
+    with contextlib.suppress(FileNotFoundError):  # then it is damaged, which the hashes tell
+        return all((folder / entry.path).lstat().st_nlink == 1 for entry in manifest.files)
+    return True
+
+
 def _touch(folder: Path) -> None:
     now_ns = time.time_ns()  # finer than the kernel's own stamp, so that two uses in a row keep their order
     (folder / _USED).touch()
@@ -186,11 +178,10 @@ def _last_used_ns(folder: Path) -> int:
 
 
 def _size_bytes(folder: Path) -> int:
-    """What evicting the folder would give back: files that are linked elsewhere cost nothing."""
+    """What evicting the folder would give back."""
     total_bytes = 0
     for directory, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                info = os.lstat(Path(directory, name))
-                total_bytes += info.st_size if info.st_nlink == 1 else 0
+                total_bytes += os.lstat(Path(directory, name)).st_size
     return total_bytes

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import Refused, StoreFull
-from model_api.local_store import local_store
-from model_api.local_store.file_systems import file_system_type, is_local
 from model_api.local_store.last_seen import recall, remember
 from model_api.local_store.local_store import LocalStore
 from model_api.local_store.parallel_copy import BLOCK_BYTES, copy_files
@@ -19,6 +18,7 @@ from model_api.repository.layout import Layout
 from model_api.repository.manifest import Manifest
 from model_api.repository.plain_folders import hash_folder, take_signature
 from model_api.repository.reader import Repository
+from tests.needs import missing, needs, needs_root
 from tests.rigs.model_folders import make_folder
 from tests.rigs.stores import new_store, published, quiet, tree
 
@@ -83,38 +83,81 @@ def test_a_copy_damaged_on_this_disk_is_fetched_afresh(layout: Layout, store: Lo
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
+    mode = stat.S_IMODE(file.stat().st_mode)
+    file.chmod(0o600)
     file.write_bytes(content)
+    file.chmod(mode)
 
 
-def test_a_version_is_linked_on_a_local_disk_and_a_plain_folder_never(
-    layout: Layout, store: LocalStore, tmp_path: Path
-) -> None:
-    if not is_local(tmp_path):
-        pytest.skip("the temporary folder is on no file system known to be local")
-    manifest, source = publish_one(layout, make_folder(tmp_path / "a", 1))
+def test_a_copy_shares_nothing_with_what_authors_can_write(layout: Layout, store: LocalStore, tmp_path: Path) -> None:
+    manifest, source = publish_one(layout, make_folder(tmp_path / "a", rows=50_000))
+    old = os.umask(0)
+    try:
+        copy = store.fetch(manifest, source, quiet, immutable=True)
+    finally:
+        os.umask(old)
+    before = (copy / "model.safetensors").read_bytes()
+    flip(source / "model.safetensors")  # in place: the inode stays
+    assert (copy / "model.safetensors").read_bytes() == before
+    assert store.fetch(manifest, source, quiet, immutable=True) == copy
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    for entry in manifest.files:
+        there = (copy / entry.path).stat()
+        assert (there.st_nlink, stat.S_IMODE(there.st_mode)) == (1, 0o400)
+        assert there.st_ino != (source / entry.path).stat().st_ino
+
+
+def test_a_copy_that_others_could_write_is_made_anew(layout: Layout, store: LocalStore, tmp_path: Path) -> None:
+    manifest, source = publish_one(layout, make_folder(tmp_path / "a"))
     copy = store.fetch(manifest, source, quiet, immutable=True)
-    assert (copy / "model.safetensors").stat().st_ino == (source / "model.safetensors").stat().st_ino
-    folder = make_folder(layout.model("loose"), 2)
-    manifest = hash_folder("loose", folder, take_signature(folder))
-    copy = store.fetch(manifest, folder, quiet, immutable=False)
-    assert (copy / "model.safetensors").stat().st_nlink == 1
+    file = copy / "model.safetensors"
+    file.unlink()
+    os.link(source / "model.safetensors", file)  # as earlier releases did
+    store.fetch(manifest, source, quiet, immutable=True)
+    assert file.stat().st_nlink == 1
+    copy.chmod(0o777)
+    store.fetch(manifest, source, quiet, immutable=True)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("linked", [True, False])
+def test_on_one_disk_that_can_the_blocks_are_shared_until_somebody_writes(tmp_path: Path) -> None:
+    needs("mkfs.xfs")
+    needs_root("it mounts a file system")
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    disk.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(400 * 2**20)
+    subprocess.run(["mkfs.xfs", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, disk], check=False, capture_output=True).returncode:
+        missing("this kernel mounts no XFS image")
+    try:
+        folder = make_folder(disk / "a", rows=BLOCK_BYTES * 5 // 128)
+        manifest = hash_folder("mini", folder, take_signature(folder))
+        steps: list[int] = []
+        assert copy_files(manifest.files, folder, disk / "b", lambda done, total: steps.append(done)) == []
+        assert steps[-1] == manifest.size_bytes
+        before = tree(disk / "b")
+        assert before == tree(folder)
+        flip(folder / "model.safetensors")
+        assert tree(disk / "b") == before
+        assert [entry.path for entry in copy_files(manifest.files, folder, disk / "c", quiet)] == ["model.safetensors"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("rows", [64, 100_000])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "swap"])
 def test_damaged_content_of_a_version_is_refused_by_name(
-    layout: Layout, store: LocalStore, tmp_path: Path, damage: str, linked: bool, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, store: LocalStore, tmp_path: Path, damage: str, rows: int
 ) -> None:
-    manifest, source = publish_one(layout, make_folder(tmp_path / "a", 1))
+    manifest, source = publish_one(layout, make_folder(tmp_path / "a", 1, rows))
     file = source / "model.safetensors"
     if damage == "flip":
         flip(file)
     elif damage == "truncate":
         os.truncate(file, 100)
     else:
-        shutil.copy(make_folder(tmp_path / "b", 2) / "model.safetensors", file)
-    if not linked:
-        monkeypatch.setattr(local_store, "is_local", lambda path: False)
+        shutil.copy(make_folder(tmp_path / "b", 2, rows) / "model.safetensors", file)
     with pytest.raises(Refused) as caught:
         store.fetch(manifest, source, quiet, immutable=True)
     assert caught.value.path == "model.safetensors"
@@ -226,15 +269,3 @@ def test_a_damaged_memory_recalls_nothing(store: LocalStore, text: str) -> None:
 
 def test_a_store_without_memory_recalls_nothing(store: LocalStore) -> None:
     assert recall(store.root) == {}
-
-
-def test_unknown_file_systems_count_as_remote(tmp_path: Path) -> None:
-    mountinfo = tmp_path / "mountinfo"
-    mountinfo.write_text(
-        "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / /efs rw - nfs4 host:/ rw\n3 1 0:8 / /a\\040b rw - fuse.x x rw\n"
-    )
-    assert file_system_type(Path("/efs/models"), mountinfo) == "nfs4"
-    assert file_system_type(Path("/efsother"), mountinfo) == "ext4"
-    assert file_system_type(Path("/a b/c"), mountinfo) == "fuse.x"
-    assert not is_local(Path("/efs"), mountinfo)
-    assert not is_local(Path("/"), tmp_path / "absent")
