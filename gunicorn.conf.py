@@ -7,10 +7,14 @@ import threading
 from types import FrameType
 from typing import Any
 
+from model_api.errors import SettingsError
 from model_api.settings import Settings
 from model_api.web.logs import logging_config
 
-_settings = Settings.from_env()
+try:
+    _settings = Settings.from_env()
+except SettingsError as error:
+    raise SystemExit(f"settings: {error}") from None
 
 # Threads beyond the queue's capacity, so that "queue full" and the health checks are answered at once.
 THREADS_IN_RESERVE = 16

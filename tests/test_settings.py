@@ -1,13 +1,15 @@
 """The environment, read once and checked as a whole."""
 
-import re
-from dataclasses import FrozenInstanceError, fields
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from model_api.errors import SettingsError
-from model_api.settings import Settings, unknown_settings
+from model_api.settings import Settings, settings_table, unknown_settings
 from tests.rigs.project import ROOT
 
 
@@ -37,12 +39,47 @@ def test_a_name_that_is_no_setting_is_found() -> None:
 
 
 def test_settings_do_not_change() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(ValidationError, match="frozen"):
         Settings.from_env({}).port = 1  # type: ignore[misc]
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]*)` \|", readme, re.MULTILINE))
-    expected = {spec.metadata["env"]: spec.metadata["shown"] for spec in fields(Settings)}
-    assert rows == expected
+def test_secrets_are_never_shown() -> None:
+    secret, url = "s3cret-s3cret-s3cret", "redis://user:passw0rd@host"
+    shown = repr(Settings.from_env({"MODEL_API_OPERATOR_KEY": secret, "MODEL_API_CACHE": url}))
+    assert secret not in shown
+    assert "passw0rd" not in shown
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"MODEL_API_OPERATOR_KEY": "s3cret s3cret s3cret", "MODEL_API_CACHE": "ftp://u:passw0rd@h"})
+    assert "s3cret" not in str(caught.value)
+    assert "passw0rd" not in str(caught.value)
+
+
+def test_what_is_made_in_code_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_API_MAX_INPUTS", "7")
+    assert Settings(port=1).max_inputs == 1000
+    assert Settings.from_env().max_inputs == 7
+
+
+@pytest.mark.parametrize("level", ["info", "INFO", "Info"])
+def test_the_log_level_may_be_written_small(level: str) -> None:
+    assert Settings.from_env({"MODEL_API_LOG_LEVEL": level}).log_level == "INFO"
+
+
+def test_a_server_with_bad_settings_says_so_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"],
+        env=os.environ | {"MODEL_API_LANES": "many", "MODEL_API_POLL_S": "0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("settings: MODEL_API_LANES='many': ")
+    assert "MODEL_API_POLL_S='0'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_documentation_is_made_from_the_code() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page.endswith(settings_table()), "run scripts/document-settings"

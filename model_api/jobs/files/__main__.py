@@ -10,10 +10,10 @@ import json
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from model_api.errors import SettingsError
 from model_api.jobs.files.predictors import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
 from model_api.jobs.files.run import Job, run
 from model_api.jobs.files.tables import BadTable, open_reader
@@ -62,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except BadTable as error:
         print(f"predict: {parsed.file}: {error}", file=sys.stderr)
+        return 2
+    except SettingsError as error:
+        print(f"predict: {error}", file=sys.stderr)
         return 2
     except Hopeless as error:
         print(f"predict: {error}", file=sys.stderr)
@@ -114,7 +117,7 @@ def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
             server.close()
             raise
         return server
-    settings = replace(Settings.from_env(), models=(model.partition("@")[0],), cache="off")
+    settings = Settings.from_env().model_copy(update={"models": (model.partition("@")[0],), "cache": "off"})
     service = start_service(settings, Unobserved())
     print(f"predict: loading {model} from {settings.efs_root}", file=sys.stderr)
     try:
