@@ -21,7 +21,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What should be so next. `serve` answers for the model's name; None means that nothing can."""
+    """The next state to reach. `serve` answers for the model's name; None means that nothing can."""
 
     load: tuple[Ref, ...]
     serve: Ref | None

@@ -31,7 +31,7 @@ from model_api.repository.refs import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publish came to; `message` is one line for the author."""
+    """The result of a publish; `message` is one line for the author."""
 
     ref: Ref
     changed: bool

@@ -1,6 +1,6 @@
 """A version on its way in: staged in .incoming on the same file system, synced, renamed into versions/.
 
-Whoever dies on the way leaves at most a staged folder that nobody locks (the next publish removes it) or a version
+An author's process that is killed in between leaves at most a staged folder that nobody locks (the next publish removes it) or a version
 that no ref names (publishing the same content again completes it).
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
@@ -128,7 +128,7 @@ class Upload:
                 raise
 
     def _take_back(self, version: str) -> None:
-        """Undo the rename of a version that no ref came to name (the disk filled up, say)."""
+        """Undo the rename of a version that no ref names (the disk filled up, say)."""
         layout, name = self._layout, self._manifest.model
         with contextlib.suppress(OSError, RepositoryError):
             if version not in read_refs(layout, name).named():

@@ -42,7 +42,7 @@ class SideWork(Generic[Result]):
         return True
 
     def outcome(self, key: str) -> Result | Refused | OSError | None:
-        """What `key`'s work came to, once; None while there is nothing to say."""
+        """The result of `key`'s work, given out once; None while there is nothing to say."""
         if self._thread is None or self._thread.is_alive():
             return None
         self._thread.join()

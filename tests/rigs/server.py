@@ -30,7 +30,8 @@ STOP_TIMEOUT_S = 60.0
 class Server(Api):
     """One instance of the application."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, object], project: Path = ROOT) -> None:
+        self._project = project
         folder.mkdir(parents=True, exist_ok=True)
         self.instance = f"test-{uuid.uuid4().hex[:12]}"  # also how its processes are found, whoever their parent is
         self.port = free_port()
@@ -53,7 +54,7 @@ class Server(Api):
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
-                cwd=ROOT,
+                cwd=self._project,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from model_api.errors import SettingsError
 from model_api.jobs.files.predictors import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
 from model_api.jobs.files.run import Job, run
@@ -26,6 +28,35 @@ LOOK_S = 5.0  # long enough for a look at the store, even a slow one
 
 
 def main(arguments: list[str] | None = None) -> int:
+    parsed = _parser().parse_args(arguments)
+    source: Path = parsed.file
+    try:
+        job = _job(parsed)
+        asker = _asker(parsed.url, parsed.model, parsed.parameters)
+    except BadTable as error:
+        return _complain(f"{source}: {error}", 2)
+    except Hopeless as error:
+        return _complain(str(error), 3)
+    except (SettingsError, ValueError, OSError) as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return 130
+    with _Bar(source) as bar:
+        try:
+            done = run(job, asker, bar.show, threading.Event())
+        except BadTable as error:
+            return _complain(f"{source}: {error}", 2)
+        except (Hopeless, OSError) as error:
+            return _complain(f"{error}{bar.goes_on()}", 3)
+        except KeyboardInterrupt:
+            return _complain(f"interrupted{bar.goes_on()}", 130)
+        finally:
+            asker.close()
+    print(f"predict: {done.rows} rows, {done.errors} with an error, in {job.target}", file=sys.stderr)
+    return 1 if done.errors else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,54 +70,32 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rows-per-request", type=positive, default=32, metavar="N", help="(32)")
     parser.add_argument("--requests-at-once", type=positive, default=4, metavar="N", help="(4)")
-    parsed = parser.parse_args(arguments)
-    try:
-        source: Path = parsed.file
-        job = Job(
-            source,
-            parsed.out or source.with_name(f"{source.stem}.predictions{source.suffix}"),
-            parsed.column,
-            {"model": parsed.model, "parameters": parsed.parameters},
-            parsed.rows_per_request,
-            parsed.requests_at_once,
-        )
-        if job.target.resolve() == source.resolve():
-            raise ValueError("--out must not be FILE itself")
-        with source.open("rb") as file:
-            open_reader(source, file, job.column)  # whether it has the column is known before a model is loaded
-        if not job.target.parent.is_dir():
-            raise ValueError(f"there is no folder {job.target.parent}")
-        asker = _asker(parsed.url, parsed.model, parsed.parameters)
-    except (ValueError, OSError) as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 2
-    except BadTable as error:
-        print(f"predict: {parsed.file}: {error}", file=sys.stderr)
-        return 2
-    except SettingsError as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 2
-    except Hopeless as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
-    bar = _Bar()
-    try:
-        done = run(job, asker, bar.show, threading.Event())
-    except BadTable as error:
-        print(f"\npredict: {source}: {error}", file=sys.stderr)
-        return 2
-    except (Hopeless, OSError) as error:
-        print(f"\npredict: {error}{bar.goes_on()}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print(f"\npredict: interrupted{bar.goes_on()}", file=sys.stderr)
-        return 130
-    finally:
-        asker.close()
-    print(f"\npredict: {done.rows} rows, {done.errors} with an error, in {job.target}", file=sys.stderr)
-    return 1 if done.errors else 0
+    return parser
+
+
+def _job(parsed: argparse.Namespace) -> Job:
+    """What is asked for, checked before a model is loaded. Raises ValueError, OSError or BadTable."""
+    source: Path = parsed.file
+    job = Job(
+        source,
+        parsed.out or source.with_name(f"{source.stem}.predictions{source.suffix}"),
+        parsed.column,
+        {"model": parsed.model, "parameters": parsed.parameters},
+        parsed.rows_per_request,
+        parsed.requests_at_once,
+    )
+    if job.target.resolve() == source.resolve():
+        raise ValueError("--out must not be FILE itself")
+    with source.open("rb") as file:
+        open_reader(source, file, job.column)
+    if not job.target.parent.is_dir():
+        raise ValueError(f"there is no folder {job.target.parent}")
+    return job
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"predict: {message}", file=sys.stderr)
+    return code
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -143,31 +152,28 @@ def _wait_until_ready(service: ModelService, model: str) -> None:
 
 
 class _Bar:
-    """One line on stderr: share of the file, rows, rows per second, time left. Redrawn at most ten times a second."""
+    """Progress on stderr: share of the file, rows, rate, time left. A context manager."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._first_rows: int | None = None
-        self._first_share = 0.0
-        self._drawn = 0.0
+    def __init__(self, source: Path) -> None:
+        self._name = source.name
+        self._bar: Any = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def goes_on(self) -> str:
         """What to add to the news that the run ended early."""
-        return "" if self._first_rows is None else "; the same command goes on from here"
+        return "" if self._bar is None else "; the same command goes on from here"
 
     def show(self, rows: int, n_bytes: int, total_bytes: int) -> None:
-        now, share = time.monotonic(), n_bytes / max(1, total_bytes)
-        if self._first_rows is None:
-            self._first_rows, self._first_share, self._began = rows, share, now
-        if now - self._drawn < 0.1 and share < 1:
-            return
-        self._drawn = now
-        elapsed = max(1e-3, now - self._began)
-        rate = (rows - self._first_rows) / elapsed
-        left_s = (1 - share) * elapsed / max(1e-9, share - self._first_share)
-        bar = "#" * int(share * 30)
-        left = f"{left_s:.0f} s left" if share < 1 and rate else ""
-        print(f"\r[{bar:30}] {share:4.0%} {rows} rows, {rate:.0f}/s {left:14}", end="", file=sys.stderr, flush=True)
+        if self._bar is None:  # a run that goes on begins where it was
+            self._bar = tqdm(total=total_bytes, initial=n_bytes, unit="B", unit_scale=True, desc=self._name)
+        self._bar.set_postfix_str(f"{rows} rows", refresh=False)
+        self._bar.update(n_bytes - self._bar.n)
 
 
 if __name__ == "__main__":
