@@ -1,7 +1,7 @@
 """A version on its way in: staged in .incoming on the same file system, synced, renamed into versions/.
 
-An author's process that is killed in between leaves at most a staged folder that nobody locks (the next publish removes it) or a version
-that no ref names (publishing the same content again completes it).
+An author's process that is killed in between leaves at most a staged folder that nobody locks (the next publish
+removes it), or a version that no ref names (publishing the same content again completes it).
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
 

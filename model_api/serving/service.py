@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from model_api.errors import CacheDown, InvalidInput, ModelNotReady, UnknownModel
 from model_api.instance.manager import Manager
 from model_api.instance.polling import Mount
@@ -16,9 +14,9 @@ from model_api.serving.cache import Cache, CachedAnswer, cache_key
 from model_api.serving.cache_stores import StoreDown
 from model_api.serving.calls import Answer, CallContext
 from model_api.serving.pending import Outputs
+from model_api.serving.similarity import cosines, require_embedding, similarity_model, similarity_pointer
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
-from model_api.tasks.text.embedding import unit_length
 
 
 class Service:
@@ -74,20 +72,16 @@ class Service:
 
         `truncated` holds indices into `texts`, and -1 for the target.
         """
-        with self._manager.serving.use(model or self._similarity_model(), context.canary_key) as version:
-            if version.manifest.task != "embedding":
-                raise InvalidInput(
-                    f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model"
-                )
+        name = model or similarity_model(self._settings.sim_model, self._manager)
+        with self._manager.serving.use(name, context.canary_key) as version:
+            require_embedding(version)
             self._check_count(texts, "texts")
             try:
                 prepared, outputs = self._run(version, [target, *texts], parameters, "", context)
             except InvalidInput as error:
-                raise InvalidInput(str(error), _similarity_pointer(error.pointer)) from None
-            vectors = unit_length(np.stack(outputs.arrays))
-            sims = vectors[1:] @ vectors[0]
+                raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
             prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
-            return _answer(version, sims.tolist(), prepared, outputs)
+            return _answer(version, cosines(outputs.arrays), prepared, outputs)
 
     def models(self) -> list[dict[str, Any]]:
         """Every model as GET /models shows it."""
@@ -148,25 +142,6 @@ class Service:
             has_left=context.has_left,
         )
         return prepared, outputs
-
-    def _similarity_model(self) -> str:
-        if self._settings.sim_model:
-            return self._settings.sim_model
-        names = self._manager.serving.embedding_names()
-        if len(names) == 1:
-            return names[0]
-        if not self._manager.is_ready() and not names:
-            raise ModelNotReady("/sim", "no embedding model is loaded yet")
-        found = f"{len(names)} embedding models are served ({', '.join(sorted(names))})" if names else "none is served"
-        raise InvalidInput(f'name the model: "model" is missing and {found}', "/model")
-
-
-def _similarity_pointer(pointer: str) -> str:
-    """`/0` is the target, `/n` the text n-1; what else points elsewhere in the body stays."""
-    index = pointer.removeprefix("/")
-    if not index.isdigit():
-        return pointer or "/texts"
-    return "/target" if index == "0" else f"/texts/{int(index) - 1}"
 
 
 def _answer(version: Version, predictions: list[Any], prepared: Prepared, outputs: Outputs) -> Answer:

@@ -1,0 +1,49 @@
+"""What /sim adds to a prediction: which model answers, the cosines, and where in its body an error points."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from model_api.errors import InvalidInput, ModelNotReady
+from model_api.instance.manager import Manager
+from model_api.instance.version import Version
+from model_api.tasks.contract import Array
+from model_api.tasks.text.embedding import unit_length
+
+
+def similarity_model(configured: str | None, manager: Manager) -> str:
+    """The model of a body that names none: the configured one, else the only embedding model.
+
+    Raises InvalidInput or ModelNotReady.
+    """
+    if configured:
+        return configured
+    names = manager.serving.embedding_names()
+    if len(names) == 1:
+        return names[0]
+    if not manager.is_ready() and not names:
+        raise ModelNotReady("/sim", "no embedding model is loaded yet")
+    found = f"{len(names)} embedding models are served ({', '.join(sorted(names))})" if names else "none is served"
+    raise InvalidInput(f'name the model: "model" is missing and {found}', "/model")
+
+
+def require_embedding(version: Version) -> None:
+    """Raises InvalidInput for a model of another task."""
+    if version.manifest.task != "embedding":
+        raise InvalidInput(f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model")
+
+
+def cosines(outputs: Sequence[Array]) -> list[float]:
+    """Cosine of the first vector with each of the others."""
+    vectors = unit_length(np.stack(outputs))
+    found: list[float] = (vectors[1:] @ vectors[0]).tolist()
+    return found
+
+
+def similarity_pointer(pointer: str) -> str:
+    """Where /sim's body has what stands at `pointer` among the texts that were run: `/0` is the target, `/n` the text
+    n-1; what else points elsewhere in the body stays."""
+    index = pointer.removeprefix("/")
+    if not index.isdigit():
+        return pointer or "/texts"
+    return "/target" if index == "0" else f"/texts/{int(index) - 1}"
