@@ -25,12 +25,16 @@ class BadJson(ValueError):
     """Not JSON, or beyond the bounds; says which, in a few words."""
 
 
-def parse_json(data: bytes | str, max_bytes: int) -> Any:
-    """The document in `data`. Raises BadJson."""
+def parse_json(data: bytes | str, max_bytes: int, *, unique_names: bool = False) -> Any:
+    """The document in `data`. Raises BadJson; with `unique_names` also where an object has one name twice, which other
+    readers may understand otherwise."""
     if len(data) > max_bytes:
         raise BadJson(f"{mb(len(data))} of JSON; at most {mb(max_bytes)} are read")
     try:
-        document = json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
+        members = _unique if unique_names else None
+        document = json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data, object_pairs_hook=members)
+    except BadJson:
+        raise
     except UnicodeDecodeError as error:
         raise BadJson(f"not UTF-8 (byte {error.start})") from None
     except RecursionError:
@@ -41,6 +45,16 @@ def parse_json(data: bytes | str, max_bytes: int) -> Any:
         raise BadJson(f"not JSON: {str(error)[:200]}") from None
     _check(document)
     return document
+
+
+def check_syntax(data: bytes, max_bytes: int) -> None:
+    """For a document that nothing is read from: its numbers and names may be what they like. Raises BadJson."""
+    if len(data) > max_bytes:
+        raise BadJson(f"{mb(len(data))} of JSON; at most {mb(max_bytes)} are read")
+    try:
+        json.loads(data.decode("utf-8-sig"), parse_int=len, parse_float=len, parse_constant=len)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadJson(f"not JSON: {str(error)[:200]}") from None
 
 
 def read_json(file: Path, max_bytes: int) -> Any:
@@ -58,6 +72,15 @@ def whole_number(raw: Any, what: str, low: int, high: int) -> int:
     if not low <= raw <= high:
         raise ValueError(f"{what} {raw}: must be from {low} to {high}")
     return raw
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise BadJson(f"the name {twice[:40]!r} twice in one object")
+    return made
 
 
 def _check(document: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from model_api.errors import Refused
 from model_api.repository.bounded_json import BadJson, parse_json, whole_number
+from model_api.repository.file_kinds import check_kind
 from model_api.repository.units import mb
 
 MANIFEST_NAME = "manifest.json"
@@ -152,7 +153,7 @@ def _file_entry(raw: Mapping[str, Any]) -> FileEntry:
     size, sha256 = whole_number(raw["size"], "size", 0, MAX_FILE_BYTES), raw["sha256"]
     if not isinstance(sha256, str) or not SHA256_PATTERN.fullmatch(sha256):
         raise ValueError(f"sha256 {sha256!r}")
-    return FileEntry(check_path(raw["path"]), size, sha256)
+    return FileEntry(check_kind(check_path(raw["path"])), size, sha256)
 
 
 def parse_probe(raw: Mapping[str, Any]) -> Probe:

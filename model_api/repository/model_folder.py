@@ -7,7 +7,6 @@ describe it. Stdlib only, Python 3.9: the publisher's far side runs it too.
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,20 +14,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.bounded_files import read_bounded
+from model_api.repository.bounded_json import BadJson, check_syntax, parse_json
+from model_api.repository.file_kinds import WHAT_IS_ACCEPTED, check_kind
 from model_api.repository.known_tasks import infer_task
 from model_api.repository.manifest import MANIFEST_NAME, check_path
 from model_api.repository.safetensors_header import Incomplete, Tensor, read_tensors
 
 SUMS_NAME = "SHA256SUMS"
 DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME})
-ACCEPTED = frozenset(
-    {".safetensors", ".json", ".jsonl", ".txt", ".model", ".spm", ".bpe", ".vocab", ".jinja", ".yaml", ".yml", ".csv"}
-    | {".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".svg"}
+MAX_JSON_BYTES = 64 * 2**20  # the largest tokenizer.json in use has 34 MB
+# What any part of a release reads; other JSON (a training log with a NaN in it) only has to be JSON.
+READ_JSON = frozenset(
+    {"config.json", "modules.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    | {"generation_config.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
 )
-DOCUMENTS = frozenset({"license", "licence", "notice", "readme", "copying", "authors", "use_policy"})
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".ot", ".mar"})
-OTHER_WEIGHTS = frozenset({".h5", ".msgpack", ".onnx", ".pb", ".tflite", ".gguf", ".ggml", ".keras", ".mlmodel"})
-WHAT_IS_ACCEPTED = "accepted are safetensors weights with their JSON, tokenizer and text files"
 
 
 def list_files(folder: Path, exclude: Sequence[str] = (), links: bool = True) -> dict[str, Path]:
@@ -82,7 +82,7 @@ def check_files(files: Mapping[str, Path], max_json_bytes: int = 2**40) -> list[
     """Check names and structure; return all tensors. Raises Incomplete where a copy in progress would look the same,
     Refused for what more bytes can't mend; OSError. JSON files above `max_json_bytes` are not parsed."""
     for path in files:
-        _check_kind(path, files)
+        check_kind(path, "; the safetensors beside it suffice: leave it out" if _has_weights(files) else "")
     documents = {
         path: read_json(files, path) if file.stat().st_size <= max_json_bytes else None
         for path, file in files.items()
@@ -100,30 +100,23 @@ def check_files(files: Mapping[str, Path], max_json_bytes: int = 2**40) -> list[
     return tensors
 
 
-def _check_kind(path: str, files: Mapping[str, Path]) -> None:
-    pure = PurePosixPath(path)
-    suffix = pure.suffix.lower()
-    if not path.isprintable():
-        raise Refused(ascii(path), "a control character in its name")
-    if suffix in PICKLES:
-        beside = "; the safetensors beside it suffice: leave it out" if _has_weights(files) else ""
-        raise Refused(path, f"may be a pickle, which runs code when it is loaded; {WHAT_IS_ACCEPTED}{beside}")
-    if suffix in OTHER_WEIGHTS:
-        raise Refused(path, f"weights in a format that is not served; {WHAT_IS_ACCEPTED}")
-    if suffix not in ACCEPTED and pure.stem.lower() not in DOCUMENTS and suffix != "":
-        raise Refused(path, f"not a file that a model is made of; {WHAT_IS_ACCEPTED}")
-
-
 def _has_weights(files: Mapping[str, Path]) -> bool:
     return any(path.endswith(".safetensors") for path in files)
 
 
 def read_json(files: Mapping[str, Path], path: str) -> Any:
-    """A JSON file's content. Raises Incomplete if it doesn't parse: half a file looks like that too."""
+    """A JSON file's content; None for one that nothing is read from. Raises Incomplete if it doesn't parse (half a file
+    looks like that too), Refused for no file at all or far too much of it; OSError."""
     try:
-        return json.loads(files[path].read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise Incomplete(path, "not valid JSON") from error
+        data = read_bounded(files[path], MAX_JSON_BYTES)
+        if PurePosixPath(path).name in READ_JSON or path.endswith(".index.json"):
+            return parse_json(data, MAX_JSON_BYTES)
+        check_syntax(data, MAX_JSON_BYTES)
+        return None
+    except Refused as error:  # it names the blob that a link led to
+        raise Refused(path, error.reason) from None
+    except BadJson as error:
+        raise Incomplete(path, f"not valid JSON ({error})") from None
 
 
 def _check_weights(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import Refused
+from model_api.repository import inspection
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.files import hash_file
 from model_api.repository.known_tasks import memory_bytes
@@ -50,7 +51,7 @@ class Accepted:
 
 @dataclass
 class PlainFolder:
-    """What one observer knows of one plain folder. Used by the poller thread only, but for `hash_folder`."""
+    """What one observer knows of one plain folder. Used by the poller thread only."""
 
     name: str
     accepted: Accepted | None = None
@@ -89,17 +90,11 @@ class PlainFolder:
             self.reason = (
                 f"unchanged for {waited_s:.0f} of {settle_s:.0f} s, then it is taken; at once with a SHA256SUMS"
             )
-        return (lambda: hash_folder(self.name, folder, signature)) if ready else None
+        return (lambda: inspection.hash_folder(self.name, folder, signature)) if ready else None
 
     def _quick_check(self, folder: Path) -> str:
-        """What is plainly wrong or missing, "" if nothing. Leaves large JSON to hash_folder: parsing holds the GIL."""
-        try:
-            files = list_files(folder, links=False)
-            check_files(files, max_json_bytes=QUICK_JSON_BYTES)
-            infer_task_of(files)
-        except Refused as error:
-            return f"{error}{self._keeps()}"
-        return ""
+        problem = inspection.quick_problem(folder)
+        return f"{problem}{self._keeps()}" if problem else ""
 
     def _keeps(self) -> str:
         return "; the earlier content keeps serving" if self.accepted is not None else ""
@@ -122,6 +117,17 @@ class PlainFolder:
         else:
             self.verdict = f"{outcome}{self._keeps()}"
         self.judged, self.reason = signature, self.verdict
+
+
+def look_for_problems(folder: Path) -> str:
+    """What is plainly wrong or missing, "" if nothing. Leaves large JSON to hash_folder. Raises OSError."""
+    try:
+        files = list_files(folder, links=False)
+        check_files(files, max_json_bytes=QUICK_JSON_BYTES)
+        infer_task_of(files)
+    except Refused as error:
+        return str(error)
+    return ""
 
 
 def is_sealed(signature: Signature) -> bool:
@@ -148,8 +154,9 @@ def take_signature(folder: Path) -> Signature:
 
 
 def hash_folder(name: str, folder: Path, signature: Signature) -> Manifest:
-    """Check the folder, read and hash every file, and compare with its seal if it has one. Slow: any thread but the
-    poller's. Raises Refused if it must not be served, Changed if it changed meanwhile, other OSError."""
+    """Check the folder, read and hash every file, and compare with its seal if it has one. Slow, and it parses what a
+    stranger wrote: instances do it in an inspector. Raises Refused if it must not be served, Changed if it changed
+    meanwhile, other OSError."""
     entries, tensors, task = _hash_unchanged(folder, signature)
     sealed = _check_seal(folder, entries)
     manifest = sealed or Manifest(name, "plain", task, entries, memory_bytes(tensors, task))

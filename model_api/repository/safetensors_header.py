@@ -5,7 +5,6 @@ Stdlib only, Python 3.9: the publisher's far side runs it too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -13,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.bounded_json import BadJson, parse_json
 from model_api.repository.units import part_of
 
-MAX_HEADER_BYTES = 100 * 10**6  # the format's own limit
+# The format allows 100 MB; a file of 30,000 tensors (a large mixture of experts, unsharded) has 4 MB.
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_DIMENSIONS = 8
 DTYPE_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -43,6 +45,7 @@ def read_tensors(file: Path, path: str) -> list[Tensor]:
     """The tensors of `file`, in order of their place in it. `path` names it in errors.
 
     Raises Incomplete for a file shorter than its header promises, Refused for anything else that is wrong; OSError.
+    What a header may cost is bounded, but it is still a stranger's: see inspection.py for who parses it where.
     """
     with file.open("rb") as stream:
         size_bytes = stream.seek(0, 2)
@@ -51,15 +54,17 @@ def read_tensors(file: Path, path: str) -> list[Tensor]:
         if len(prefix) < 8:
             raise Incomplete(path, f"{size_bytes} bytes: not even the start of a safetensors file")
         header_bytes = int.from_bytes(prefix, "little")
-        if not 2 <= header_bytes <= MAX_HEADER_BYTES:
+        if header_bytes > 100 * 10**6 or header_bytes < 2:
             raise Refused(path, "not a safetensors file (its header length makes no sense)")
+        if header_bytes > MAX_HEADER_BYTES:
+            raise Refused(path, f"its header takes {header_bytes} bytes, at most {MAX_HEADER_BYTES} are read")
         text = stream.read(header_bytes)
     if len(text) < header_bytes:
         raise Incomplete(path, f"{part_of(size_bytes, 8 + header_bytes)} of its header")
     try:
-        header = json.loads(text)
-    except ValueError as error:
-        raise Refused(path, "not a safetensors file (its header is not JSON)") from error
+        header = parse_json(text, MAX_HEADER_BYTES, unique_names=True)
+    except BadJson as error:
+        raise Refused(path, f"not a safetensors file (its header: {error})") from None
     if not isinstance(header, dict):
         raise Refused(path, "not a safetensors file (its header is not a JSON object)")
     header.pop("__metadata__", None)
@@ -77,10 +82,12 @@ def _tensors(header: Mapping[str, Any], path: str) -> list[Tensor]:
     for name, entry in header.items():
         try:
             shape = tuple(entry["shape"])
+            if len(shape) > MAX_DIMENSIONS:
+                raise Refused(path, f"tensor {name!r}: {len(shape)} dimensions, at most {MAX_DIMENSIONS} are read")
             begin, end = entry["data_offsets"]
             bits = DTYPE_BITS[entry["dtype"]]
             numbers = (*shape, begin, end)
-            valid = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+            valid = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in numbers)
         except (KeyError, TypeError, ValueError):
             valid = False
         if not valid:
