@@ -26,7 +26,7 @@ def answer(order: Mapping[str, Any]) -> dict[str, Any]:
         if "quick" in order:
             return {"problem": look_for_problems(Path(order["quick"]))}
         signature = {path: tuple(marks) for path, marks in order["signature"].items()}
-        manifest = hash_folder(order["name"], Path(order["hash"]), signature)  # type: ignore[arg-type]
+        manifest = hash_folder(order["name"], Path(order["hash"]), signature)
         return {"manifest": manifest.to_json()}
     except Refused as error:
         return {"refused": [error.path, error.reason]}

@@ -16,7 +16,9 @@ from safetensors.numpy import load_file, save_file
 from model_api.errors import Refused
 from model_api.repository.safetensors_header import DTYPE_BITS, MAX_HEADER_BYTES, read_tensors
 
-LARGE = st.sampled_from([0, 1, -1, 4, 2**31, 2**62, 2**63 - 1, 2**63, 10**400, True, 1.5, None, "4", [], {}])
+LARGE: st.SearchStrategy[Any] = st.sampled_from(
+    [0, 1, -1, 4, 2**31, 2**62, 2**63 - 1, 2**63, 10**400, True, 1.5, None, "4", [], {}]
+)
 ENTRY = st.fixed_dictionaries(
     {},
     optional={
