@@ -58,6 +58,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     (home / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/host_key\nPidFile {home}/sshd.pid\n"
         f"AuthorizedKeysFile {home}/authorized_keys\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        f"SetEnv HOME={home}\n"  # the user's own shell has start-up files there, which may print
         "StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nMaxStartups 100\n"
     )
     server.configuration.write_text(

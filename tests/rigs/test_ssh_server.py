@@ -28,3 +28,9 @@ def test_scp_and_rsync_copy_and_its_end_ends_their_sessions(tmp_path: Path) -> N
     assert open_session.stdin is not None
     open_session.stdin.close()
     assert subprocess.run(["ssh", *server.options, server.host, "true"], capture_output=True).returncode == 255
+
+
+def test_the_users_own_start_up_files_are_not_read(tmp_path: Path) -> None:
+    with ssh_server(tmp_path) as server:
+        said = subprocess.run(["ssh", *server.options, server.host, "echo $HOME"], capture_output=True, check=True)
+    assert said.stdout.decode() == f"{tmp_path}/ssh\n"
