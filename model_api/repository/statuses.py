@@ -21,6 +21,7 @@ from model_api.repository.files import make_dirs, write_aside
 
 MAX_STATUS_BYTES = 8 * 2**20
 _COUNTS_NAME = ".heartbeats.json"
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")  # for a file's name
 _MISSED_PUBLISHES = 2  # a heartbeat that stood still between that many publishes and one more belongs to the dead
 
 
@@ -62,7 +63,7 @@ def remove_status(status_dir: Path, instance: str) -> None:
 
 
 def _file_stem(instance: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", instance).lstrip(".")[:120] or "_"
+    return _UNFIT.sub("_", instance).lstrip(".")[:120] or "_"
 
 
 def read_statuses(status_dir: Path) -> dict[str, Status]:

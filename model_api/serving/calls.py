@@ -16,7 +16,7 @@ class CallContext:
     """Who asks, and until when an answer is of use. Shared with the batcher's threads.
 
     `deadline` is in seconds of time.monotonic(). `has_left()` never blocks and may be called from any thread.
-    `no_cache` asks for a computed answer even where a cached one exists.
+    `no_cache` asks for a computed answer even where a cached one exists. `size_bytes` is what the request takes, about.
     """
 
     deadline: float
@@ -24,6 +24,7 @@ class CallContext:
     canary_key: str
     has_left: Callable[[], bool]
     no_cache: bool = False
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class ModelService(Protocol):
     def similarity(
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
     ) -> Answer: ...
+
+    def scores(
+        self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
+    ) -> list[dict[str, float]]: ...
 
     def models(self) -> list[dict[str, Any]]: ...
 

@@ -1,10 +1,11 @@
 """Answering a request: choose the version, prepare, batch, finish. Knows nothing of HTTP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from model_api.errors import CacheDown, InvalidInput, ModelNotReady, UnknownModel
+from model_api.errors import CacheDown, InvalidInput, ModelNotReady, QueueFull, UnknownModel
 from model_api.instance.manager import Manager
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
@@ -13,8 +14,12 @@ from model_api.serving.batching import Batcher
 from model_api.serving.cache import Cache, CachedAnswer, cache_key
 from model_api.serving.cache_stores import StoreDown
 from model_api.serving.calls import Answer, CallContext
+from model_api.serving.heavy_work import heavy_work
 from model_api.serving.pending import Outputs
+from model_api.serving.scorer import Scorer, from_row, to_row
+from model_api.serving.shares import Shares
 from model_api.serving.similarity import cosines, require_embedding, similarity_model, similarity_pointer
+from model_api.serving.text_scores import score_costs
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
 
@@ -22,16 +27,20 @@ from model_api.tasks.contract import Prepared
 class Service:
     """What the routes call, on many request threads at once."""
 
-    def __init__(self, settings: Settings, manager: Manager, batcher: Batcher, cache: Cache | None = None) -> None:
+    def __init__(
+        self, settings: Settings, manager: Manager, batcher: Batcher, scorer: Scorer, cache: Cache | None = None
+    ) -> None:
         self._settings = settings
         self._manager = manager
         self._batcher = batcher
+        self._scorer = scorer
         self._cache = cache
+        self._entries = Shares(settings.max_queue_entries)
         self._draining = False
 
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
         """One prediction per input, in order. Raises RequestError or ServingError."""
-        with self._manager.serving.use(model, context.canary_key) as version:
+        with self._entry(context), self._manager.serving.use(model, context.canary_key) as version:
             self._check_count(inputs, "inputs")
             if self._cache is None or version.precision is None or not version.repeats(parameters):
                 return self._compute(version, inputs, parameters, context)
@@ -73,7 +82,7 @@ class Service:
         `truncated` holds indices into `texts`, and -1 for the target.
         """
         name = model or similarity_model(self._settings.sim_model, self._manager)
-        with self._manager.serving.use(name, context.canary_key) as version:
+        with self._entry(context), self._manager.serving.use(name, context.canary_key) as version:
             require_embedding(version)
             self._check_count(texts, "texts")
             try:
@@ -82,6 +91,28 @@ class Service:
                 raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
             prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
             return _answer(version, cosines(outputs.arrays), prepared, outputs)
+
+    def scores(
+        self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
+    ) -> list[dict[str, float]]:
+        """The five scores of each pair, in order; computed in a process of its own.
+
+        Raises InvalidInput below `place` for what would take too long, and ServingError as predict does.
+        """
+        pairs = list(zip(targets, predictions, strict=True))
+        costs = score_costs(pairs, place)
+        self._scorer.ensure_started()
+        with self._entry(context):
+            outputs = self._batcher.run(
+                self._scorer,
+                [to_row(*pair) for pair in pairs],
+                costs,
+                {},
+                caller=context.caller,
+                deadline=context.deadline,
+                has_left=context.has_left,
+            )
+        return [from_row(row) for row in outputs.arrays]
 
     def models(self) -> list[dict[str, Any]]:
         """Every model as GET /models shows it."""
@@ -110,9 +141,21 @@ class Service:
         """End all model processes and threads."""
         self._draining = True
         self._batcher.stop()
+        self._scorer.stop()
         self._manager.stop()
         if self._cache is not None:
             self._cache.close()
+
+    @contextmanager
+    def _entry(self, context: CallContext) -> Iterator[None]:
+        """A place among the requests that wait or run, whatever they wait for. Raises QueueFull at once."""
+        if not self._entries.take(context.caller):
+            waiting, own = self._entries.total(), self._entries.held(context.caller)
+            raise QueueFull(f"{waiting} requests are waiting or running already, {own} of them yours")
+        try:
+            yield
+        finally:
+            self._entries.give_back(context.caller)
 
     def _check_count(self, items: Sequence[Any], name: str) -> None:
         if len(items) > self._settings.max_inputs:
@@ -123,7 +166,8 @@ class Service:
     ) -> Answer:
         prepared, outputs = self._run(version, inputs, parameters, "/inputs", context)
         assert version.web is not None
-        return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
+        with heavy_work(sum(array.nbytes for array in outputs.arrays), context.deadline):
+            return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
 
     def _run(
         self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
@@ -131,7 +175,8 @@ class Service:
         group = version.group
         if version.web is None or group is None:
             raise ModelNotReady(version.name, "its model processes are being restarted")
-        prepared = version.web.prepare(inputs, parameters, pointer)
+        with heavy_work(context.size_bytes, context.deadline):
+            prepared = version.web.prepare(inputs, parameters, pointer)
         outputs = self._batcher.run(
             group,
             prepared.arrays,

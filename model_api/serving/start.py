@@ -9,6 +9,7 @@ from model_api.serving.batching import Batcher
 from model_api.serving.cache import Cache
 from model_api.serving.cache_stores import open_store
 from model_api.serving.scheduling import Scheduler
+from model_api.serving.scorer import Scorer
 from model_api.serving.service import Service
 from model_api.settings import Settings
 
@@ -54,7 +55,7 @@ def start_service(settings: Settings, observer: Observer) -> Service:
         on_loaded=observer.show_loaded,
     )
     manager.start()
-    return Service(settings, manager, batcher, open_cache(settings, observer))
+    return Service(settings, manager, batcher, Scorer(batcher.lanes_changed), open_cache(settings, observer))
 
 
 def open_cache(settings: Settings, observer: Observer) -> Cache | None:

@@ -7,8 +7,8 @@ doesn't pay: 0.2 s and 25 MB for good, of which 16 MB are nltk, which rouge-scor
 (Where scipy and scikit-learn are installed, as for the tests, nltk imports them too: a second and 106 MB.)
 """
 
+import math
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -18,10 +18,15 @@ import orjson
 from model_api.errors import InvalidInput
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu")
-# The longest common subsequence takes words x words steps, about 0.2 µs each, and the interpreter's lock with them.
-MAX_WORD_PAIRS = 4_000_000
+# What scoring takes, measured: rougeL and rougeLsum fill tables of words x words, rougeLsum one for each pair of lines,
+# and BLEU's tokenizer goes over every character.
+US_PER_WORD_PAIR = 0.8
+US_PER_LINE_PAIR = 4.0
+US_PER_CHAR = 6.0
+UNIT_US = 100  # the queue counts in tokens, of about this much
+MAX_PAIR_S = 4.0
+MAX_REQUEST_S = 25.0
 _WORD = re.compile(r"[^\W_]+")
-_one_at_a_time = threading.Lock()
 
 
 class _Words:
@@ -47,23 +52,45 @@ def text_of(prediction: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def check_pair(target: str, prediction: str, pointer: str) -> None:
-    """Raise InvalidInput at `pointer` for a pair that would take too long to score."""
-    n_target, n_prediction = len(_WORD.findall(target)), len(_WORD.findall(prediction))
-    if n_target * n_prediction > MAX_WORD_PAIRS:
+def score_costs(pairs: Sequence[tuple[str, str]], place: str) -> list[int]:
+    """What scoring each (target, prediction) costs, in units of UNIT_US.
+
+    Raises InvalidInput, at `place`/index for a pair that would take too long, at `place` for all of them together.
+    """
+    seconds = [_seconds(*pair) for pair in pairs]
+    for index, ((target, prediction), one) in enumerate(zip(pairs, seconds, strict=True)):
+        if one > MAX_PAIR_S:
+            sizes = f"{_size(target)} against {_size(prediction)}"
+            raise InvalidInput(
+                f"too long to score: {sizes} would take {one:.0f} s, at most {MAX_PAIR_S:g}", f"{place}/{index}"
+            )
+    if sum(seconds) > MAX_REQUEST_S:
         raise InvalidInput(
-            f"too long to score: {n_target} words against {n_prediction}, at most {MAX_WORD_PAIRS:,} pairs", pointer
+            f"too much to score at once: {len(pairs)} pairs would take {sum(seconds):.0f} s, at most {MAX_REQUEST_S:g};"
+            " send fewer in each request",
+            place,
         )
+    return [math.ceil(one * 1e6 / UNIT_US) for one in seconds]
+
+
+def _seconds(target: str, prediction: str) -> float:
+    words = len(_WORD.findall(target)) * len(_WORD.findall(prediction))
+    lines = (target.count("\n") + 1) * (prediction.count("\n") + 1)
+    chars = len(target) + len(prediction)
+    return (words * US_PER_WORD_PAIR + lines * US_PER_LINE_PAIR + chars * US_PER_CHAR) / 1e6
+
+
+def _size(text: str) -> str:
+    lines = text.count("\n") + 1
+    return f"{len(_WORD.findall(text))} words in {lines} line{'s' * (lines > 1)}"
 
 
 def score_pair(target: str, prediction: str) -> dict[str, float]:
-    """The five scores of one pair. Any thread; one pair is scored at a time, so that scoring never takes more than
-    one request thread's share of the process."""
-    with _one_at_a_time:
-        rouge, bleu = _libraries()
-        scores = {name: float(score.fmeasure) for name, score in rouge.score(target, prediction).items()}
-        # Its rounding can give a hair more than 100.
-        scores["bleu"] = min(1.0, float(bleu.sentence_score(prediction, [target]).score) / 100)
+    """The five scores of one pair. Takes about what `score_costs` says, and the interpreter's lock with it."""
+    rouge, bleu = _libraries()
+    scores = {name: float(score.fmeasure) for name, score in rouge.score(target, prediction).items()}
+    # Its rounding can give a hair more than 100.
+    scores["bleu"] = min(1.0, float(bleu.sentence_score(prediction, [target]).score) / 100)
     return scores
 
 

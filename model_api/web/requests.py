@@ -11,27 +11,28 @@ from functools import cached_property
 from typing import Any, cast
 
 import flask
-import orjson
 from flask import current_app
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, UnsupportedMediaType
 
 from model_api.errors import InvalidInput, MalformedRequest, UnknownModel
 from model_api.repository.manifest import NAME_PATTERN
 from model_api.serving.calls import Answer, CallContext, ModelService
+from model_api.serving.heavy_work import heavy_work
 from model_api.settings import Settings
+from model_api.web.json_bodies import parse_object
 from model_api.web.metrics import Metrics
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON_TYPE_PATTERN = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 UTF8_NAMES = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 _ADDRESS = re.compile(f"{NAME_PATTERN.pattern}(?:@{NAME_PATTERN.pattern})?")
-MAX_DEPTH = 64  # of a body's arrays and objects: far above any real input, far below what recursion can bear
 
 
 class ApiRequest(flask.Request):
     """Flask's request with this API's reading of it. `answer` is noted by a route for the headers and the log."""
 
     answer: Answer | None = None
+    body_bytes = 0  # once it is read
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         self.received_s = time.perf_counter()
@@ -54,7 +55,10 @@ class ApiRequest(flask.Request):
         The arguments are the base class's; flask-openapi3 calls it with silent=True, and no error is ever silent.
         """
         self._check_content_type()
-        body = orjson_object(self._read_body())
+        raw = self._read_body()
+        self.body_bytes = len(raw)
+        with heavy_work(len(raw), self._deadline()):
+            body = parse_object(raw)
         if not isinstance(body, dict):
             raise InvalidInput("the body must be a JSON object", "")
         return body
@@ -99,15 +103,21 @@ class ApiRequest(flask.Request):
             raise MalformedRequest(f"the body ended after {len(body)} of {announced} bytes")
         return bytes(body)
 
+    def _deadline(self) -> float:
+        """In seconds of time.monotonic()."""
+        settings: Settings = current_app.extensions["model_api_settings"]
+        return time.monotonic() + settings.request_timeout_s - self.elapsed_ms / 1000
+
     def context(self) -> CallContext:
         """Who asks and until when, for the service."""
         settings: Settings = current_app.extensions["model_api_settings"]
         caller = client_address(self.environ, settings.proxy_hops)
         return CallContext(
-            deadline=time.monotonic() + settings.request_timeout_s - self.elapsed_ms / 1000,
+            deadline=self._deadline(),
             caller=caller,
             canary_key=self.environ.get("HTTP_X_CANARY_KEY") or caller,
             has_left=departure_check(self.environ.get("gunicorn.socket")),
+            size_bytes=self.body_bytes,
             no_cache="no-cache" in self.environ.get("HTTP_CACHE_CONTROL", "").lower(),
         )
 
@@ -123,35 +133,6 @@ def current_service() -> ModelService:
 
 def current_metrics() -> Metrics:
     return cast(Metrics, current_app.extensions["model_api_metrics"])
-
-
-def orjson_object(body: bytes) -> Any:
-    """Parse strict JSON: UTF-8, finite numbers, no lone surrogate, no absurd nesting. Raises MalformedRequest."""
-    if not body:
-        raise MalformedRequest("the body is empty; a JSON object was expected")
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # Its text names a place and a kind of error, and never quotes the body.
-        raise MalformedRequest(f"the body is not valid JSON: {error}") from None
-    # Counting brackets is enough for almost every body; only the rest is walked.
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(parsed, MAX_DEPTH):
-        raise MalformedRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
-    return parsed
-
-
-def _deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, (dict, list))
-        ]
-        if not level:
-            return False
-    return True
 
 
 def client_address(environ: dict[str, Any], proxy_hops: int) -> str:

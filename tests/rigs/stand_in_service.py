@@ -15,6 +15,7 @@ from model_api.errors import InvalidInput, UnknownModel, VersionNotLoaded
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
 from model_api.serving.calls import Answer, CallContext
+from model_api.serving.text_scores import score_pair
 from model_api.settings import Settings
 
 DIGEST = hashlib.sha256(b"stand-in").hexdigest()
@@ -55,6 +56,11 @@ class StandInService:
             if not text:
                 raise InvalidInput("must not be empty", f"/texts/{index}")
         return self._answer([share(target, text) for text in texts], len(target) + sum(map(len, texts)))
+
+    def scores(
+        self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
+    ) -> list[dict[str, float]]:
+        return [score_pair(*pair) for pair in zip(targets, predictions, strict=True)]
 
     def clear_cache(self, model: str | None) -> int:
         self.cleared.append(model)

@@ -25,7 +25,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[
         "MODEL_API_EFS_ROOT": tiny_store,
         "MODEL_API_MODELS": "tiny",
         "MODEL_API_LANES": 1,
-        "MODEL_API_MAX_QUEUE_ENTRIES": 4,
+        "MODEL_API_MAX_QUEUE_ENTRIES": 6,  # of which one caller may hold 4
         "MODEL_API_REQUEST_TIMEOUT_S": 3,
         "MODEL_API_MAX_BODY_BYTES": 2000,
     }

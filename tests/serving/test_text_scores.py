@@ -4,7 +4,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from model_api.errors import InvalidInput
-from model_api.serving.text_scores import MAX_WORD_PAIRS, SCORES, check_pair, mean_scores, score_pair
+from model_api.serving.text_scores import MAX_PAIR_S, SCORES, US_PER_WORD_PAIR, mean_scores, score_costs, score_pair
 
 
 def test_equal_texts_score_one() -> None:
@@ -48,12 +48,24 @@ def test_empty_prediction_scores_zero() -> None:
     assert score_pair("something", "") == dict.fromkeys(SCORES, 0.0)
 
 
-def test_too_long_a_pair_is_refused_before_scoring() -> None:
-    words = "w " * (math.isqrt(MAX_WORD_PAIRS) + 1)
+WORDS = "w " * (math.isqrt(int(MAX_PAIR_S * 1e6 / US_PER_WORD_PAIR)) + 1)
+LINES_TARGET, LINES_PREDICTION = "a\n" + ".\n" * 49_000, "a\n" + ",\n" * 49_000
+
+
+@pytest.mark.parametrize("pair", [(WORDS, WORDS), (LINES_TARGET, LINES_PREDICTION), ("." * 700_000, "a")])
+def test_too_long_a_pair_is_refused_before_scoring(pair: tuple[str, str]) -> None:
     with pytest.raises(InvalidInput) as refused:
-        check_pair(words, words, "/predictions/3")
+        score_costs([("short", "one")] * 3 + [pair], "/predictions")
     assert refused.value.pointer == "/predictions/3"
-    check_pair(words, "short", "/predictions/3")
+    assert score_costs([("short", pair[1][:1000])], "/predictions")[0] > 0
+
+
+def test_many_pairs_are_bounded_together() -> None:
+    half = WORDS[: len(WORDS) // 2]
+    assert len(score_costs([(half, half)] * 10, "/predictions")) == 10
+    with pytest.raises(InvalidInput, match="send fewer") as refused:
+        score_costs([(half, half)] * 100, "/predictions")
+    assert refused.value.pointer == "/predictions"
 
 
 def test_means() -> None:

@@ -1,4 +1,4 @@
-"""Who the caller is, whether it is still there, and how deep JSON may be."""
+"""Who the caller is, and whether it is still there."""
 
 import socket
 import ssl
@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from model_api.errors import MalformedRequest
-from model_api.web.requests import MAX_DEPTH, client_address, departure_check, orjson_object
+from model_api.web.requests import client_address, departure_check
 
 
 @pytest.mark.parametrize(
@@ -63,13 +62,3 @@ def test_nobody_has_left_over_tls() -> None:
     with theirs, context.wrap_socket(ours, server_hostname="x", do_handshake_on_connect=False) as wrapped:
         theirs.close()
         assert not departure_check(wrapped)()
-
-
-@pytest.mark.parametrize("opening, closing", [(b"[", b"]"), (b'{"a":', b"}")])
-def test_depth_is_bounded_and_brackets_in_texts_are_not_depth(opening: bytes, closing: bytes) -> None:
-    deepest = opening * MAX_DEPTH + b"1" + closing * MAX_DEPTH
-    assert orjson_object(deepest)
-    with pytest.raises(MalformedRequest, match="levels deep"):
-        orjson_object(opening + deepest + closing)
-    assert orjson_object(b'["' + b"[{" * 500 + b'"]')
-    assert orjson_object(b"[" + b",".join([b"[[1]]"] * 500) + b"]")

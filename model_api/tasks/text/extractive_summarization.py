@@ -22,6 +22,7 @@ from model_api.tasks.text.sentences import split_sentences
 from model_api.tasks.text.tokenization import TextTokenizer, check_text
 
 MAX_SENTENCES = 100
+MAX_SENTENCES_READ = 50_000  # of all inputs together: each is a row for the encoder
 SAME_COSINE = 0.95  # two sentences nearer than this say the same
 
 
@@ -44,10 +45,13 @@ class ExtractiveWeb(WebSide):
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
         read = read_parameters(ExtractiveParameters, parameters, self._defaults)
         rows: list[Array] = []
-        spans, truncated = [], []
+        spans, truncated, n_sentences = [], [], 0
         for index, text in enumerate(inputs):
             check_text(text, f"{pointer}/{index}", self._limits.max_text_chars)
             spans.append(split_sentences(text))
+            n_sentences += len(spans[-1])
+            if n_sentences > MAX_SENTENCES_READ:
+                raise InvalidInput(f"more than {MAX_SENTENCES_READ:,} sentences up to here", f"{pointer}/{index}")
             if not spans[-1]:
                 raise InvalidInput("text is empty but for characters that can't be seen", f"{pointer}/{index}")
             sentences = [text[start:end] for start, end in spans[-1]]

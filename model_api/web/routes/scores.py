@@ -1,15 +1,14 @@
 """POST /score: how close predictions come to what was wanted."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from flask import current_app
 from flask_openapi3 import APIBlueprint, Tag
 
-from model_api.errors import DeadlineExceeded, InvalidInput
-from model_api.serving.calls import Answer
-from model_api.serving.text_scores import check_pair, mean_scores, score_pair, text_of
+from model_api.errors import InvalidInput
+from model_api.serving.calls import Answer, CallContext
+from model_api.serving.text_scores import mean_scores, text_of
 from model_api.settings import Settings
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import checked_address, current_request, current_service
@@ -33,10 +32,10 @@ def score(body: ScoreBody) -> ApiResponse:
     context = current_request().context()
     _check_shape(body)
     if body.model is None:
-        document = _scored(body.targets, body.predictions or [], "/predictions", context.deadline)
+        document = _scored(body.targets, body.predictions or [], "/predictions", context)
         return json_response(document)
     found = current_service().predict(checked_address(body.model), body.inputs or [], body.parameters, context)
-    document = _scored(body.targets, _texts(found), "/targets", context.deadline)
+    document = _scored(body.targets, _texts(found), "/targets", context)
     document |= {"model": found.model, "version": found.version, "digest": found.digest}
     return model_response({**document, "predictions": found.predictions}, found)
 
@@ -67,14 +66,6 @@ def _texts(found: Answer) -> list[str]:
     return [text for text in texts if text is not None]
 
 
-def _scored(targets: Sequence[str], predictions: Sequence[str], place: str, deadline: float) -> dict[str, Any]:
-    """All pairs are checked before the first is scored. Raises InvalidInput or DeadlineExceeded."""
-    pairs = list(zip(targets, predictions, strict=True))
-    for index, pair in enumerate(pairs):
-        check_pair(*pair, f"{place}/{index}")
-    items: list[dict[str, float]] = []
-    for pair in pairs:
-        if time.monotonic() > deadline:
-            raise DeadlineExceeded(f"{len(items)} of {len(pairs)} pairs were scored within the request's time limit")
-        items.append(score_pair(*pair))
+def _scored(targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext) -> dict[str, Any]:
+    items = current_service().scores(targets, predictions, place, context)
     return {"scores": mean_scores(items), "items": items}
