@@ -182,6 +182,14 @@ def test_a_wheelhouse_is_not_filled_with_what_isnt_locked(instance: Instance) ->
     assert not (instance.folder / "house").exists()
 
 
+def test_a_wheelhouse_is_not_filled_with_a_torch_that_needs_cuda(instance: Instance) -> None:
+    instance.torch = instance.cpu_index.add_wheel("torch", "9.9.9+cpu", requires="nvidia-cublas==1")
+    filled = instance.fill_wheelhouse(instance.folder / "house")
+    assert filled.returncode == 1
+    assert "only to be had as a CUDA build here; set TORCH_INDEX_URL" in filled.stderr
+    assert not (instance.folder / "house").exists()
+
+
 @pytest.mark.parametrize("damage", ["content", "list", "sums", "key"])
 def test_a_wheelhouse_that_is_not_whole_is_left_alone(instance: Instance, damage: str) -> None:
     house = instance.folder / "efs/wheelhouse"

@@ -33,11 +33,11 @@ class PackageIndex:
         self.url = folder.as_uri()
         folder.mkdir(parents=True)
 
-    def add_wheel(self, name: str, version: str, content: str = "") -> Path:
+    def add_wheel(self, name: str, version: str, content: str = "", requires: str = "") -> Path:
         """The file that was added."""
         wheel = self._place(name) / f"{name}-{version}-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
-            for path, text in _files(name, version, content).items():
+            for path, text in _files(name, version, content, requires).items():
                 archive.writestr(zipfile.ZipInfo(path), text)  # its date is always the same
         return self._listed(wheel)
 
@@ -78,11 +78,12 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _files(name: str, version: str, content: str) -> dict[str, str]:
+def _files(name: str, version: str, content: str, requires: str = "") -> dict[str, str]:
     info = f"{name}-{version}.dist-info"
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
     return {
         f"{name}.py": f"VERSION = {version!r}\nCONTENT = {content!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": "",
     }
