@@ -40,15 +40,13 @@ logconfig_dict = logging_config(_settings.log_level)
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - the heartbeat file must not wait for a disk
 
 
-def _service(worker: Any) -> Any:
-    return worker.wsgi.extensions["model_api"]
-
-
 def post_worker_init(worker: Any) -> None:
     """Drain on SIGTERM: unready first, and stop only after the balancer had time to notice."""
 
     def drain(number: int, frame: FrameType | None) -> None:
-        _service(worker).begin_draining()
+        from model_api.app import drain_app  # here: the arbiter, which reads this file, needs none of it
+
+        drain_app(worker.wsgi)
         timer = threading.Timer(_settings.drain_delay_s, worker.handle_exit, (number, frame))
         timer.daemon = True
         timer.start()
@@ -57,6 +55,8 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """The last requests are answered: end the model processes."""
+    """The last requests are answered: end jobs and model processes."""
     if worker.wsgi is not None:
-        _service(worker).stop()
+        from model_api.app import stop_app
+
+        stop_app(worker.wsgi)

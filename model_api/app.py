@@ -4,6 +4,7 @@ import logging
 
 from flask_openapi3 import Info, OpenAPI
 
+from model_api.jobs.start import Jobs, open_embedded
 from model_api.serving.calls import ModelService
 from model_api.serving.start import start_service
 from model_api.settings import Settings, unknown_settings
@@ -12,7 +13,7 @@ from model_api.web.metrics import Metrics
 from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
 from model_api.web.requests import ApiRequest
-from model_api.web.routes import cache, docs, health, models, predictions, scores, similarity
+from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity
 from model_api.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -21,14 +22,27 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None) -> OpenAPI:
     """The running application: the edge over a started service. Raises SettingsError.
 
-    Models load in the background; the caller may answer liveness at once. Call `stop` of the service in
-    `app.extensions["model_api"]` to end the model processes.
+    Models load in the background; the caller may answer liveness at once. Call `stop_app` to end what was started.
     """
     settings = settings or Settings.from_env()
     for name in unknown_settings():
         log.warning("no such setting", extra={"fields": {"name": name}})
     metrics = Metrics()
-    return build_app(start_service(settings, metrics), settings, metrics)
+    app = build_app(start_service(settings, metrics), settings, metrics)
+    app.extensions["model_api_jobs"].start()
+    return app
+
+
+def drain_app(app: OpenAPI) -> None:
+    """Unready from now on, and no job is started; requests are still answered."""
+    app.extensions["model_api"].begin_draining()
+    app.extensions["model_api_jobs"].drain()
+
+
+def stop_app(app: OpenAPI) -> None:
+    """End all that `create_app` started: the jobs, then the model processes."""
+    app.extensions["model_api_jobs"].stop()
+    app.extensions["model_api"].stop()
 
 
 def build_app(service: ModelService, settings: Settings, metrics: Metrics | None = None) -> OpenAPI:
@@ -51,10 +65,13 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.url_map.merge_slashes = False  # a redirect would be an HTML page
     app.extensions["model_api"] = service
     app.extensions["model_api_settings"] = settings
+    app.extensions["model_api_jobs"] = Jobs(
+        service, settings, lambda: open_embedded(service, settings, problems.described)
+    )
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
     problems.register(app)
-    for module in (similarity, predictions, scores, models, cache, health, home, docs_page, render):
+    for module in (similarity, predictions, scores, models, jobs, cache, health, home, docs_page, render):
         app.register_api(module.blueprint)
     docs.register(app)
     return app

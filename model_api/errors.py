@@ -6,7 +6,14 @@ ModelApiError
 │   ├── InvalidInput             the body is JSON, but a value of it can't be served; names the place
 │   ├── OperatorOnly             an operator's key is wanted, and this isn't it
 │   ├── UnknownModel             no such model is published
-│   └── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
+│   ├── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
+│   ├── UnknownJob               this caller never asked for such a job
+│   ├── JobUnfinished            it needs a job that is over, and this one isn't
+│   ├── JobOver                  it can't be done to a job that is over
+│   ├── JobFailed                the job has no result: it failed
+│   ├── JobCancelled             the job has no result: it was cancelled
+│   ├── JobExpired               what the job gave is kept no longer
+│   └── IdempotencyKeyReused     the same key came with other work
 ├── ServingError                 the caller did nothing wrong
 │   ├── QueueFull                too much is waiting already
 │   ├── DeadlineExceeded         no answer within the request's time limit
@@ -14,6 +21,10 @@ ModelApiError
 │   ├── LaneFailed               the model process died under the request, twice
 │   ├── ForwardFailed            the model raised on this very input
 │   ├── CacheDown                the result cache can't be reached, and the request was about nothing else
+│   ├── JobsDown                 the place where jobs are kept can't be reached, is full, or can't be used
+│   ├── JobsFull                 too many jobs are waiting already
+│   ├── WorkerVanished           who ran the job died or hung
+│   ├── LeaseLost                somebody else decides about this job now; stays inside
 │   └── CallerLeft               the client closed its connection; nobody reads the answer
 ├── RepositoryError              what is on the shared file system, or in the local store
 │   ├── RepositoryUnavailable    not mounted, hanging or failing: says nothing about what is published
@@ -28,6 +39,9 @@ Stdlib only, Python 3.9: the publisher's far side runs this file too.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class ModelApiError(Exception):
@@ -71,6 +85,41 @@ class VersionNotLoaded(RequestError):
         self.version = version
 
 
+class UnknownJob(RequestError):
+    """This caller never asked for such a job."""
+
+
+class JobUnfinished(RequestError):
+    """It needs a job that is over, and this one isn't."""
+
+
+class JobOver(RequestError):
+    """It can't be done to a job that is over."""
+
+
+class JobFailed(RequestError):
+    """The job has no result: it failed. `problem` is the problem document that says why."""
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        super().__init__(str(problem.get("detail", "the job failed")))
+        self.problem = problem
+
+
+class JobCancelled(RequestError):
+    """The job has no result: it was cancelled."""
+
+
+class JobExpired(RequestError):
+    """What the job gave is kept no longer."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id[:16]} has expired: ask for the same work again")
+
+
+class IdempotencyKeyReused(RequestError):
+    """The same key came with other work."""
+
+
 class ServingError(ModelApiError):
     """The caller did nothing wrong."""
 
@@ -80,7 +129,9 @@ class QueueFull(ServingError):
 
 
 class DeadlineExceeded(ServingError):
-    """No answer within the request's time limit."""
+    """No answer within the request's time limit. `job_id` is of the job that goes on with it, if there is one."""
+
+    job_id: str | None = None
 
 
 class ModelNotReady(ServingError):
@@ -101,6 +152,22 @@ class ForwardFailed(ServingError):
 
 class CacheDown(ServingError):
     """The result cache can't be reached, and the request was about nothing else."""
+
+
+class JobsDown(ServingError):
+    """The place where jobs are kept can't be reached, is full, or can't be used. Nothing was lost."""
+
+
+class JobsFull(ServingError):
+    """Too many jobs are waiting already; this one wasn't taken."""
+
+
+class WorkerVanished(ServingError):
+    """Who ran the job died or hung. Found in a job's `error`."""
+
+
+class LeaseLost(ServingError):
+    """Somebody else decides about this job now. Passes between the parts of `jobs/`; no caller sees it."""
 
 
 class CallerLeft(ServingError):

@@ -1,1 +1,1 @@
-"""Work that outlives its request."""
+"""Work that outlives its request: a job is asked for, runs when there is room, and keeps its result for a while."""

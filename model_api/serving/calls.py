@@ -49,6 +49,17 @@ class Answer:
     age_s: int | None = None
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What would answer a request: the exact weights, and how they'd go about it."""
+
+    model: str
+    version: str
+    digest: str
+    task: str
+    repeatable: bool  # asked again with the same parameters, the answer is the same
+
+
 class ModelService(Protocol):
     """Called on many request threads at once. Raises the RequestErrors and ServingErrors of errors.py."""
 
@@ -63,6 +74,14 @@ class ModelService(Protocol):
     def scores(
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
     ) -> list[dict[str, float]]: ...
+
+    def predict_weights(
+        self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext
+    ) -> Weights: ...
+
+    def similarity_weights(
+        self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Weights: ...
 
     def models(self) -> list[dict[str, Any]]: ...
 

@@ -10,10 +10,11 @@ from model_api.instance.manager import Manager
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
 from model_api.instance.version import Version
+from model_api.processes.lane import LaneGroup
 from model_api.serving.batching import Batcher
 from model_api.serving.cache import Cache, CachedAnswer, cache_key
 from model_api.serving.cache_stores import StoreDown
-from model_api.serving.calls import Answer, CallContext
+from model_api.serving.calls import Answer, CallContext, Weights
 from model_api.serving.heavy_work import heavy_work
 from model_api.serving.pending import Outputs
 from model_api.serving.scorer import Scorer, from_row, to_row
@@ -114,6 +115,29 @@ class Service:
             )
         return [from_row(row) for row in outputs.arrays]
 
+    def predict_weights(
+        self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext
+    ) -> Weights:
+        """What `predict` would ask. Refuses what it would refuse, and computes nothing."""
+        with self._manager.serving.use(model, context.canary_key) as version:
+            self._check_count(inputs, "inputs")
+            _prepare(version, inputs, parameters, "/inputs", context)
+            return _weights(version, parameters)
+
+    def similarity_weights(
+        self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Weights:
+        """What `similarity` would ask. Refuses what it would refuse, and computes nothing."""
+        name = model or similarity_model(self._settings.sim_model, self._manager)
+        with self._manager.serving.use(name, context.canary_key) as version:
+            require_embedding(version)
+            self._check_count(texts, "texts")
+            try:
+                _prepare(version, [target, *texts], parameters, "", context)
+            except InvalidInput as error:
+                raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
+            return _weights(version, parameters)
+
     def models(self) -> list[dict[str, Any]]:
         """Every model as GET /models shows it."""
         return [{k: v for k, v in model.items() if k != "versions"} for model in self._manager.describe()]
@@ -172,11 +196,7 @@ class Service:
     def _run(
         self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
     ) -> tuple[Prepared, Outputs]:
-        group = version.group
-        if version.web is None or group is None:
-            raise ModelNotReady(version.name, "its model processes are being restarted")
-        with heavy_work(context.size_bytes, context.deadline):
-            prepared = version.web.prepare(inputs, parameters, pointer)
+        group, prepared = _prepare(version, inputs, parameters, pointer, context)
         outputs = self._batcher.run(
             group,
             prepared.arrays,
@@ -187,6 +207,22 @@ class Service:
             has_left=context.has_left,
         )
         return prepared, outputs
+
+
+def _prepare(
+    version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
+) -> tuple[LaneGroup, Prepared]:
+    """The version's process group, and the inputs as it takes them. Raises ModelNotReady, InvalidInput."""
+    group = version.group
+    if version.web is None or group is None:
+        raise ModelNotReady(version.name, "its model processes are being restarted")
+    with heavy_work(context.size_bytes, context.deadline):
+        return group, version.web.prepare(inputs, parameters, pointer)
+
+
+def _weights(version: Version, parameters: Mapping[str, Any]) -> Weights:
+    manifest = version.manifest
+    return Weights(version.name, manifest.version, manifest.digest, manifest.task, version.repeats(parameters))
 
 
 def _answer(version: Version, predictions: list[Any], prepared: Prepared, outputs: Outputs) -> Answer:

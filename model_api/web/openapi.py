@@ -7,8 +7,8 @@ from flask_openapi3 import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from model_api.serving.documents import dump
 from model_api.web import schemas
-from model_api.web.responses import dump
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 _HEADERS = {
@@ -21,6 +21,8 @@ _PROBLEMS = {
     400: "The body is not a JSON object.",
     403: "An operator's key is wanted.",
     404: "No such model, or that version is not loaded here.",
+    409: "The job isn't over yet, or is over already.",
+    410: "The job has expired, or was cancelled.",
     413: "The body is too large.",
     415: "The body is not sent as JSON.",
     422: "A value of the body can't be served; `errors` points at it.",
@@ -53,8 +55,8 @@ def problems(*statuses: int) -> Responses:
     return documents
 
 
-def answer(model: type[BaseModel], description: str, *, by_model: bool = False) -> Responses:
-    """The 200 response with the schema of `model`, which build_document adds to the components."""
+def answer(model: type[BaseModel], description: str, *, by_model: bool = False, status: int = 200) -> Responses:
+    """The response (200) with the schema of `model`, which build_document adds to the components."""
     document: dict[str, Any] = {
         "description": description,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}},
@@ -62,7 +64,7 @@ def answer(model: type[BaseModel], description: str, *, by_model: bool = False) 
     }
     if by_model:
         document["headers"] |= {name: _header(text) for name, text in _HEADERS.items()}
-    return {200: document}
+    return {status: document}
 
 
 def text(media_type: str, description: str) -> Responses:
@@ -77,7 +79,7 @@ def build_document(app: OpenAPI) -> bytes:
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
         for kind in kinds
-        if kind not in (BaseModel, schemas.Body, schemas.ModelPath, schemas.CacheQuery)
+        if kind not in (BaseModel, schemas.Body, *schemas.PARTS_OF_ADDRESSES)
     ]
     _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     document["components"] = {"schemas": collected["$defs"]}

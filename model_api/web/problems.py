@@ -5,7 +5,7 @@ RFC 9457, with `request_id` and, for bodies, `errors`: a list of {"pointer", "de
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -39,6 +39,16 @@ ROWS: Mapping[type[Exception], Row] = {
     errors.OperatorOnly: Row(403, "operator-only", "An operator's key is wanted"),
     errors.UnknownModel: Row(404, "unknown-model", "No such model"),
     errors.VersionNotLoaded: Row(404, "version-not-loaded", "That version is not loaded here"),
+    errors.UnknownJob: Row(404, "unknown-job", "No such job"),
+    errors.JobUnfinished: Row(409, "job-unfinished", "The job is not over", retry_after_s=1),
+    errors.JobOver: Row(409, "job-over", "The job is over already"),
+    errors.JobFailed: Row(422, "job-failed", "The job failed"),
+    errors.JobCancelled: Row(410, "job-cancelled", "The job was cancelled"),
+    errors.JobExpired: Row(410, "job-expired", "The job has expired"),
+    errors.IdempotencyKeyReused: Row(422, "idempotency-key-reused", "The Idempotency-Key came with other work before"),
+    errors.JobsDown: Row(503, "jobs-down", "Jobs can't be kept now", retry_after_s=5),
+    errors.JobsFull: Row(503, "jobs-full", "Too many jobs are waiting already", retry_after_s=5),
+    errors.WorkerVanished: Row(503, "worker-vanished", "The worker died or hung"),
     errors.QueueFull: Row(503, "queue-full", "Too much is waiting already", retry_after_s=1),
     errors.DeadlineExceeded: Row(504, "deadline-exceeded", "No answer within the time limit"),
     errors.ModelNotReady: Row(503, "model-not-ready", "The model is not loaded", retry_after_s=5),
@@ -87,6 +97,17 @@ def raise_invalid_body(error: ValidationError) -> None:
     raise InvalidBody([(pointer(f["loc"]), f["msg"][:1].lower() + f["msg"][1:]) for f in found[:MAX_ERRORS]])
 
 
+def described(error: Exception) -> dict[str, Any]:
+    """The problem document of what ended a job, where there is no request to answer."""
+    row = row_of(type(error))
+    document = {"type": f"/problems/{row.slug}", "title": row.title, "status": row.status}
+    if row is UNEXPECTED:
+        return {**document, "detail": "the server failed; its log has the cause"}
+    if isinstance(error, errors.InvalidInput):
+        document["errors"] = [{"pointer": error.pointer, "detail": str(error)}]
+    return {**document, "detail": str(error)}
+
+
 def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> ApiResponse:
     """An application/problem+json response to the request at hand."""
     request = current_request()
@@ -127,7 +148,14 @@ def answer_error(error: Exception) -> ApiResponse:
     if row is UNEXPECTED:
         LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"id": current_request().id}})
         return problem(row, HTTP_DETAILS[500])
-    return problem(row, str(error))
+    if isinstance(error, errors.JobFailed):
+        # A caller's fault stays one; what the server did is told as that.
+        status = row.status if int(error.problem.get("status", 500)) < 500 else 500
+        return problem(replace(row, status=status), str(error), {"error": dict(error.problem)})
+    response = problem(row, str(error))
+    if isinstance(error, errors.DeadlineExceeded) and error.job_id is not None:
+        response.headers["Location"] = f"/jobs/{error.job_id}"
+    return response
 
 
 def _answer_http(error: HTTPException) -> ApiResponse:

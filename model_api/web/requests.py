@@ -15,6 +15,7 @@ from flask import current_app
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, UnsupportedMediaType
 
 from model_api.errors import InvalidInput, MalformedRequest, UnknownModel
+from model_api.jobs.start import Jobs
 from model_api.repository.manifest import NAME_PATTERN
 from model_api.serving.calls import Answer, CallContext, ModelService
 from model_api.serving.heavy_work import heavy_work
@@ -129,6 +130,15 @@ def current_request() -> ApiRequest:
 
 def current_service() -> ModelService:
     return cast(ModelService, current_app.extensions["model_api"])
+
+
+def current_jobs() -> Jobs:
+    return cast(Jobs, current_app.extensions["model_api_jobs"])
+
+
+def current_owner() -> str:
+    """Whose jobs the caller sees: "" where callers aren't told apart."""
+    return ""
 
 
 def current_metrics() -> Metrics:

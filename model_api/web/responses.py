@@ -11,6 +11,7 @@ from flask.globals import request_ctx
 from flask.json.provider import JSONProvider
 
 from model_api.serving.calls import Answer
+from model_api.serving.documents import dump
 from model_api.web.logs import log_request
 from model_api.web.requests import ApiRequest, current_metrics, current_request
 
@@ -40,18 +41,6 @@ class ApiResponse(flask.Response):
     def get_wsgi_response(self, environ: Any) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         body, status, headers = super().get_wsgi_response(environ)
         return body, status, [*headers, *self.late_headers]
-
-
-def _plain(value: Any) -> Any:
-    """orjson takes C-ordered native arrays only; any other becomes lists first."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def dump(value: Any) -> bytes:
-    """JSON in UTF-8, nothing escaped that needn't be; numpy arrays and scalars become arrays and numbers."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 class OrjsonProvider(JSONProvider):

@@ -54,6 +54,75 @@ class ScoreBody(Body):
     parameters: dict[str, Any] = Field(default_factory=dict, description="Of the model's task.")
 
 
+class JobBody(Body):
+    """Work for later. What /predict, /sim or /score takes stands beside `kind`, or under `inputs`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"kind": "predict", **_PREDICT}]})
+
+    kind: str = Field(description="`predict`, `sim`, `score`, or the task of the model.")
+    model: str | None = None
+    inputs: Any = Field(None, description="As /predict has it; of `sim` and `score` an object with the rest of theirs.")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    target: str | None = None
+    texts: list[Any] | None = None
+    targets: list[Any] | None = None
+    predictions: list[Any] | None = None
+    ttl_s: float | None = Field(
+        None, ge=1, le=30 * 86400, description="Seconds for which the job is kept; default: the server's."
+    )
+    notify: str | None = Field(None, description="A URL that is told when the job is over.")
+
+
+class JobPath(BaseModel):
+    id: str = Field(description="The job's id.")
+
+
+class JobQuery(BaseModel):
+    wait: float = Field(0, ge=0, le=3600, description="Seconds to wait for the job's end; 60 at most are waited.")
+
+
+class JobsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    status: str | None = Field(None, pattern="^(queued|running|succeeded|failed|cancelled|expired)$")
+    kind: str | None = Field(None, max_length=64)
+    after: str | None = Field(None, max_length=256, description="`next` of the page before.")
+    limit: int = Field(50, ge=1, le=200)
+
+
+class JobProgress(BaseModel):
+    done: int
+    total: int
+    unit: str
+
+
+class JobState(BaseModel):
+    """A job. Moments are RFC 3339 in UTC."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    kind: str
+    status: str = Field(description="queued, running, succeeded, failed, cancelled or expired")
+    progress: JobProgress
+    attempts: int
+    model: str | None
+    version: str | None
+    digest: str | None = Field(description="Of the weights that gave the result; before that, of those asked for.")
+    created: str
+    started: str | None
+    finished: str | None
+    expires: str | None = Field(description="null while it runs")
+    result: Any = Field(None, description="What the route would have answered, up to 64 KB of it.")
+    result_url: str | None = Field(None, description="Where a larger result is.")
+    error: dict[str, Any] | None = Field(None, description="The problem that ended it, or the attempt before.")
+
+
+class JobList(BaseModel):
+    jobs: list[JobState] = Field(description="Newest first, without results.")
+    next: str | None = Field(description="For `after`; null on the last page.")
+
+
 class CacheQuery(BaseModel):
     """A misspelt `model` must not forget the answers of all models."""
 
@@ -192,3 +261,6 @@ class Problem(BaseModel):
     instance: str
     request_id: str
     errors: list[Place] = []
+
+
+PARTS_OF_ADDRESSES = (ModelPath, CacheQuery, JobPath, JobQuery, JobsQuery)  # described as parameters, not as schemas

@@ -14,7 +14,7 @@ from model_api.app import build_app
 from model_api.errors import InvalidInput, UnknownModel, VersionNotLoaded
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
-from model_api.serving.calls import Answer, CallContext
+from model_api.serving.calls import Answer, CallContext, Weights
 from model_api.serving.text_scores import score_pair
 from model_api.settings import Settings
 
@@ -33,6 +33,7 @@ class StandInService:
         self.calls: list[tuple[str, CallContext]] = []
         self.fail_with: Exception | None = None
         self.ready = True
+        self.repeatable = True
         self.seen = Mount(True, "/efs answered in 1 ms", 0.5)
         self.truncated: Sequence[int] = ()
         self.age_s: int | None = None
@@ -61,6 +62,20 @@ class StandInService:
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
     ) -> list[dict[str, float]]:
         return [score_pair(*pair) for pair in zip(targets, predictions, strict=True)]
+
+    def predict_weights(
+        self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext
+    ) -> Weights:
+        found = StandInService.predict(self, model, inputs, parameters, context)
+        self.calls.pop()
+        return Weights(found.model, found.version, found.digest, found.task, self.repeatable)
+
+    def similarity_weights(
+        self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Weights:
+        found = StandInService.similarity(self, target, texts, model, parameters, context)
+        self.calls.pop()
+        return Weights(found.model, found.version, found.digest, found.task, self.repeatable)
 
     def clear_cache(self, model: str | None) -> int:
         self.cleared.append(model)

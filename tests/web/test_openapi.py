@@ -40,7 +40,12 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 def test_it_has_every_route(document: dict[str, Any]) -> None:
     app = stand_in_app()[0]
     rules = {rule.rule.replace("<", "{").replace(">", "}") for rule in app.url_map.iter_rules()}
-    assert set(document["paths"]) == rules - {"/docs/{name}", "/problems/{slug}", "/static/{name}"}
+    assert set(document["paths"]) == rules - {
+        "/docs/{name}",
+        "/problems/{slug}",
+        "/static/{name}",
+        "/jobs/objects/{kind}/{name}",
+    }
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, response in operation["responses"].items():
-                if status != "200":
+                if status == "default" or int(status) >= 400:
                     assert list(response["content"]) == ["application/problem+json"]
 
 

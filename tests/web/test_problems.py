@@ -25,6 +25,7 @@ NEVER_IN_A_REQUEST = {
     errors.LoadFailed,
     errors.ProbeFailed,
     errors.SettingsError,
+    errors.LeaseLost,
 }
 
 

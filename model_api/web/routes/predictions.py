@@ -5,6 +5,9 @@ from typing import Any
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import InvalidInput
+from model_api.jobs.work import PREDICT
+from model_api.serving.documents import predict_document
+from model_api.web.later import now_or_later
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import checked_address, current_request, current_service
 from model_api.web.responses import ApiResponse, model_response
@@ -22,27 +25,23 @@ blueprint = APIBlueprint("predictions", __name__, abp_tags=[Tag(name="models")])
     },
 )
 def predict(body: PredictBody) -> ApiResponse:
-    one = not isinstance(body.inputs, list)
     if body.inputs is None:
         raise InvalidInput("inputs must be one input or a list of them, not null", "/inputs")
-    inputs = [body.inputs] if one else body.inputs
+    checked_address(body.model)
     try:
-        found = current_service().predict(
-            checked_address(body.model), inputs, body.parameters, current_request().context()
-        )
+        return now_or_later(PREDICT, vars(body), lambda: _predict(body))
     except InvalidInput as error:
-        # The service sees a list in any case; the caller's body has no /inputs/0 if it gave one input.
-        if one and (error.pointer == "/inputs/0" or error.pointer.startswith("/inputs/0/")):
-            raise InvalidInput(str(error), "/inputs" + error.pointer[len("/inputs/0") :]) from error
-        raise
-    document: dict[str, Any] = {
-        "model": found.model,
-        "version": found.version,
-        "digest": found.digest,
-        "task": found.task,
-        "predictions": found.predictions,
-        "usage": {"tokens": found.n_tokens},
-    }
-    if len(found.truncated):
-        document["truncated"] = found.truncated
-    return model_response(document, found)
+        raise InvalidInput(str(error), pointer_of_one(body.inputs, error.pointer)) from error
+
+
+def _predict(body: PredictBody) -> ApiResponse:
+    inputs = body.inputs if isinstance(body.inputs, list) else [body.inputs]
+    found = current_service().predict(body.model, inputs, body.parameters, current_request().context())
+    return model_response(predict_document(found), found)
+
+
+def pointer_of_one(inputs: Any, pointer: str) -> str:
+    """The service sees a list in any case; the caller's body has no /inputs/0 if it gave one input."""
+    if not isinstance(inputs, list) and (pointer == "/inputs/0" or pointer.startswith("/inputs/0/")):
+        return "/inputs" + pointer[len("/inputs/0") :]
+    return pointer

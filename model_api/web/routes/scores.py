@@ -1,15 +1,13 @@
 """POST /score: how close predictions come to what was wanted."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from flask import current_app
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_api.errors import InvalidInput
-from model_api.serving.calls import Answer, CallContext
-from model_api.serving.text_scores import mean_scores, text_of
+from model_api.jobs.work import SCORE
+from model_api.serving.documents import predicted_scores_document, predicted_texts, scores_document
 from model_api.settings import Settings
+from model_api.web.later import now_or_later
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import checked_address, current_request, current_service
 from model_api.web.responses import ApiResponse, json_response, model_response
@@ -29,18 +27,24 @@ blueprint = APIBlueprint("scoring", __name__, abp_tags=[Tag(name="models")])
     },
 )
 def score(body: ScoreBody) -> ApiResponse:
+    check_shape(body)
+    if body.model is not None:
+        checked_address(body.model)
+    return now_or_later(SCORE, vars(body), lambda: _score(body))
+
+
+def _score(body: ScoreBody) -> ApiResponse:
     context = current_request().context()
-    _check_shape(body)
+    service = current_service()
     if body.model is None:
-        document = _scored(body.targets, body.predictions or [], "/predictions", context)
-        return json_response(document)
-    found = current_service().predict(checked_address(body.model), body.inputs or [], body.parameters, context)
-    document = _scored(body.targets, _texts(found), "/targets", context)
-    document |= {"model": found.model, "version": found.version, "digest": found.digest}
-    return model_response({**document, "predictions": found.predictions}, found)
+        items = service.scores(body.targets, body.predictions or [], "/predictions", context)
+        return json_response(scores_document(items))
+    found = service.predict(body.model, body.inputs or [], body.parameters, context)
+    items = service.scores(body.targets, predicted_texts(found), "/targets", context)
+    return model_response(predicted_scores_document(items, found), found)
 
 
-def _check_shape(body: ScoreBody) -> None:
+def check_shape(body: ScoreBody) -> None:
     """Raise InvalidInput unless there is one prediction, or one input, per target."""
     if (body.predictions is None) == (body.model is None) or (body.inputs is None) != (body.model is None):
         raise InvalidInput("give either predictions, or model and inputs", "")
@@ -57,15 +61,3 @@ def _check_shape(body: ScoreBody) -> None:
         for index, text in enumerate(texts):
             if len(text) > settings.max_text_chars:
                 raise InvalidInput(f"at most {settings.max_text_chars} characters are accepted", f"/{kind}/{index}")
-
-
-def _texts(found: Answer) -> list[str]:
-    texts = [text_of(prediction) for prediction in found.predictions]
-    if None in texts:
-        raise InvalidInput(f"{found.model} serves {found.task}, which predicts no texts", "/model")
-    return [text for text in texts if text is not None]
-
-
-def _scored(targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext) -> dict[str, Any]:
-    items = current_service().scores(targets, predictions, place, context)
-    return {"scores": mean_scores(items), "items": items}

@@ -2,6 +2,9 @@
 
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_api.jobs.work import SIM
+from model_api.serving.documents import similarity_document
+from model_api.web.later import now_or_later
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import checked_address, current_request, current_service
 from model_api.web.responses import ApiResponse, model_response
@@ -19,15 +22,16 @@ blueprint = APIBlueprint("similarity", __name__, abp_tags=[Tag(name="models")])
     },
 )
 def similarity(body: SimBody) -> ApiResponse:
-    model = None if body.model is None else checked_address(body.model)
-    found = current_service().similarity(body.target, body.texts, model, body.parameters, current_request().context())
-    response = model_response(
-        {
-            "type": "sentence similarity",
-            "context": {"target": body.target, "texts": body.texts, "sims": found.predictions},
-        },
-        found,
+    if body.model is not None:
+        checked_address(body.model)
+    return now_or_later(SIM, vars(body), lambda: _similarity(body))
+
+
+def _similarity(body: SimBody) -> ApiResponse:
+    found = current_service().similarity(
+        body.target, body.texts, body.model, body.parameters, current_request().context()
     )
+    response = model_response(similarity_document(body.target, body.texts, found), found)
     if len(found.truncated):
         # The body's form is fixed, so a header tells: indices into texts, and the target by name.
         cut = ("target" if index < 0 else str(index) for index in sorted(found.truncated))

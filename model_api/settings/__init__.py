@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from model_api.errors import SettingsError
-from model_api.repository import environment
+from model_api.settings.jobs import JobSettings, Key, SettingsPath
 
 PREFIX = "MODEL_API_"
 CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
-_NEVER_QUOTED = ("MODEL_API_OPERATOR_KEY", "MODEL_API_CACHE")  # a URL may hold a password
+_NEVER_QUOTED = ("MODEL_API_OPERATOR_KEY", "MODEL_API_CACHE", "MODEL_API_NOTIFY_SECRET")  # a URL may hold a password
 
 
 def _names(value: Any) -> Any:
@@ -26,28 +26,20 @@ def _names(value: Any) -> Any:
     return names
 
 
-def _operator_key(value: str) -> str:
-    if len(value) < 16 or not value.isascii() or any(c.isspace() for c in value):
-        raise ValueError("must have at least 16 ASCII characters and no space")
-    return value
-
-
 def _cache_store(value: str) -> str:
     if value not in ("off", "memory") and not value.startswith(CACHE_URL_SCHEMES):
         raise ValueError(f"must be off, memory, or a URL that begins with {', '.join(CACHE_URL_SCHEMES)}")
     return value
 
 
-SettingsPath = Annotated[Path, AfterValidator(lambda path: environment.absolute_path(str(path)))]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-OperatorKey = Annotated[str, AfterValidator(_operator_key)]
 CacheStore = Annotated[str, AfterValidator(_cache_store)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
 ]
 
 
-class Settings(BaseSettings):
+class Settings(JobSettings):
     """All settings of one serving process. Immutable; shared by all threads. Made without `from_env`, it reads nothing.
 
     A field is read from MODEL_API_ and its name in capitals.
@@ -179,7 +171,7 @@ class Settings(BaseSettings):
         le=10,
         description="What a request waits for a remote cache at most. After a failure nobody waits for five seconds.",
     )
-    operator_key: OperatorKey | None = Field(
+    operator_key: Key | None = Field(
         None,
         repr=False,
         description="What operators send as `Authorization: Bearer KEY`, to `DELETE /cache`. Unset: nobody may.",
@@ -264,7 +256,10 @@ def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
 def settings_table() -> str:
     """The rows of docs/settings.md, in Markdown."""
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    subjects = [JobSettings]  # which come after what is Settings' own
+    inherited = [name for subject in subjects for name in subject.model_fields]
+    for name in [*(name for name in Settings.model_fields if name not in inherited), *inherited]:
+        field = Settings.model_fields[name]
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         default = extra.get("shown", "unset" if field.default is None else field.default)
         rows.append(f"| `{env_name(name)}` | `{default}` | {field.description} |")

@@ -1,0 +1,263 @@
+"""The jobs of a web process: their stores opened, their workers started, and what the HTTP edge asks of them."""
+
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_api.errors import JobsDown, ModelApiError, WorkerVanished
+from model_api.jobs.documents import notice
+from model_api.jobs.job import Job, Status, canonical
+from model_api.jobs.job import fingerprint as fingerprint_of
+from model_api.jobs.notices import Notifier, check_url
+from model_api.jobs.objects import FileObjects, Signer, read_secret
+from model_api.jobs.presence import Presence
+from model_api.jobs.queue import JobQueue, Request
+from model_api.jobs.records import SqliteRecords
+from model_api.jobs.runner import Runner
+from model_api.jobs.sweeping import Sweeper
+from model_api.jobs.work import Work, canonical_work, examine
+from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
+from model_api.serving.calls import CallContext, ModelService
+from model_api.settings import Settings
+
+log = logging.getLogger(__name__)
+
+VANISHED = "the worker that ran the job was not heard of any more"
+REOPEN_S = 10.0
+STUCK_GRACE_S = 60.0
+MAX_HANDED_OVER = 1000  # requests that timed out, remembered so that a repetition joins their job
+JOINABLE = (Status.QUEUED, Status.RUNNING, Status.SUCCEEDED)
+HAND_OVER_TTL_S = 3600.0
+HAND_OVER_WAITING = 100  # jobs waiting by then: more of them help nobody
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What works together once the stores are open."""
+
+    queue: JobQueue
+    runner: Runner
+    notifier: Notifier
+    objects: FileObjects
+    signer: Signer
+    presence: Presence
+
+    def start(self) -> None:
+        self.runner.start()
+        self.notifier.start()
+
+    def stop(self) -> None:
+        self.runner.stop()
+        self.notifier.stop()
+        self.queue.records.close()
+        self.presence.close()
+
+
+def jobs_folder(settings: Settings) -> Path:
+    """Beside the local store, unless the settings say where."""
+    store = settings.local_store
+    return settings.jobs_dir or store.with_name(f"{store.name}.jobs")
+
+
+def open_embedded(
+    service: ModelService, settings: Settings, problem_of: Callable[[Exception], Mapping[str, Any]]
+) -> Parts:
+    """Everything in one folder of a local disk. Starts nothing. Raises JobsDown."""
+    folder = jobs_folder(settings)
+    try:
+        kind = file_system_type(folder.resolve())
+        if kind and kind not in LOCAL_TYPES:
+            raise JobsDown(f"{folder} lies on {kind}, and jobs need a local disk: see MODEL_API_JOBS_DIR")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobsDown(f"jobs can't be kept in {folder} ({error.strerror})") from error
+    signer = Signer(read_secret(folder / "secret"))
+    objects = FileObjects(folder / "objects", signer)
+    records = SqliteRecords(folder / "jobs.sqlite")
+    presence = Presence(folder / "workers")
+    queue = JobQueue(records, objects, max_waiting=settings.max_waiting_jobs, max_attempts=settings.job_attempts)
+    work = Work(service, queue, call_timeout_s=settings.request_timeout_s, job_timeout_s=settings.job_timeout_s)
+    runner = Runner(
+        queue,
+        Sweeper(queue, settings.job_lease_s, problem_of(WorkerVanished(VANISHED)), presence.is_gone),
+        work,
+        problem_of,
+        worker=presence.name,
+        threads=settings.jobs_at_once,
+        lease_s=settings.job_lease_s,
+        stuck_s=settings.job_timeout_s + STUCK_GRACE_S,
+    )
+    secret = settings.notify_secret or read_secret(folder / "notify-secret").decode()
+    notifier = Notifier(records, notice, secret=secret.encode(), allowed=settings.notify_networks)
+    return Parts(queue, runner, notifier, objects, signer, presence)
+
+
+class Jobs:
+    """For the HTTP edge; any thread. Where the stores can't be opened, everything else is served, and jobs answer
+    JobsDown until they can."""
+
+    def __init__(self, service: ModelService, settings: Settings, open_parts: Callable[[], Parts]) -> None:
+        """Opens and starts nothing yet."""
+        self._service = service
+        self._settings = settings
+        self._open_parts = open_parts
+        self._parts: Parts | None = None
+        self._why = "jobs are being started"
+        self._stopping = threading.Event()
+        self._opener = threading.Thread(target=self._reopen, name="jobs-opener", daemon=True)
+        self.handed_over: OrderedDict[str, str] = OrderedDict()  # -> the job's id
+        self._lock = threading.Lock()
+        self._waiting_callers = threading.BoundedSemaphore(
+            max(1, settings.max_queue_entries // 2)
+        )  # each holds a thread
+
+    def start(self) -> None:
+        if not self._try_to_open():
+            self._opener.start()
+
+    def drain(self) -> None:
+        """Start no job from now on; running ones are put back."""
+        self._stopping.set()
+        if self._parts is not None:
+            self._parts.runner.drain()
+
+    def stop(self) -> None:
+        self.drain()
+        if self._opener.is_alive():
+            self._opener.join()
+        if self._parts is not None:
+            self._parts.stop()
+
+    @property
+    def parts(self) -> Parts:
+        """Raises JobsDown."""
+        if self._parts is None:
+            raise JobsDown(self._why)
+        return self._parts
+
+    @property
+    def queue(self) -> JobQueue:
+        """Raises JobsDown."""
+        return self.parts.queue
+
+    def submit(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        context: CallContext,
+        *,
+        owner: str = "",
+        ttl_s: float | None = None,
+        notify: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> tuple[Job, bool]:
+        """The job that does this work, and whether this request started it. `body` has the route's shape.
+
+        Raises what the route would for that body, InvalidInput for the rest, JobsFull, JobsDown.
+        """
+        queue = self.queue
+        if notify is not None:
+            check_url(notify, self._settings.notify_networks)
+        asked = examine(self._service, kind, body, context)
+        weights = asked.weights
+        repeatable = weights is None or weights.repeatable
+        return queue.submit(
+            Request(
+                kind=kind,
+                work=asked.work,
+                model=weights.model if weights else None,
+                version=weights.version if weights else None,
+                digest=weights.digest if weights else None,
+                pinned=asked.pinned,
+                owner=owner,
+                ttl_s=self._settings.job_ttl_s if ttl_s is None else ttl_s,
+                nonce="" if repeatable else secrets.token_hex(16),
+                idempotency_key=idempotency_key,
+                notify=notify,
+                total=asked.total,
+                unit=asked.unit,
+            )
+        )
+
+    def wait(
+        self,
+        job: Job,
+        timeout_s: float,
+        has_left: Callable[[], bool],
+        until: Callable[[Job], bool] = lambda job: job.is_over,
+    ) -> Job:
+        """The job as soon as `until` holds, or as it is after `timeout_s`, or at once when too many wait already.
+
+        Raises UnknownJob, JobsDown.
+        """
+        if timeout_s <= 0 or until(job) or not self._waiting_callers.acquire(blocking=False):
+            return job
+        try:
+            return self.queue.wait(job.id, job.owner, timeout_s, lambda seen: until(seen) or has_left())
+        finally:
+            self._waiting_callers.release()
+
+    def cancel(self, job_id: str, owner: str) -> Job:
+        """Raises UnknownJob, JobOver, JobExpired, JobsDown."""
+        job = self.queue.cancel(job_id, owner)
+        self.parts.runner.forget(job_id)
+        return job
+
+    def hand_over(self, kind: str, body: Mapping[str, Any], context: CallContext, owner: str) -> Job | None:
+        """The job that goes on with a request that timed out; None where there can't be one."""
+        try:
+            if self.queue.records.count_waiting() >= HAND_OVER_WAITING:
+                return None
+            job, _ = self.submit(kind, body, context, owner=owner, ttl_s=HAND_OVER_TTL_S)
+        except ModelApiError:
+            return None
+        with self._lock:
+            self.handed_over[self._handle(kind, body, owner)] = job.id
+            while len(self.handed_over) > MAX_HANDED_OVER:
+                self.handed_over.popitem(last=False)
+        return job
+
+    def take_up(self, kind: str, body: Mapping[str, Any], context: CallContext, owner: str) -> Job | None:
+        """The job that a request like this one became when it timed out here, if the same weights would still answer.
+        Raises what the route would for that body."""
+        handle = self._handle(kind, body, owner)
+        job_id = self.handed_over.get(handle)
+        if job_id is None:
+            return None
+        weights = examine(self._service, kind, body, context).weights
+        try:
+            job = self.queue.get(job_id, owner)
+        except ModelApiError:
+            job = None
+        if job is None or job.status not in JOINABLE or (weights is not None and weights.digest != job.digest):
+            job = None
+        if job is None or job.status == Status.SUCCEEDED:  # once: asked again after that, it is another request
+            with self._lock:
+                self.handed_over.pop(handle, None)
+        return job
+
+    @staticmethod
+    def _handle(kind: str, body: Mapping[str, Any], owner: str) -> str:
+        return fingerprint_of({"owner": owner, "work": canonical(canonical_work(kind, body)).decode()})
+
+    def _try_to_open(self) -> bool:
+        try:
+            parts = self._open_parts()
+        except JobsDown as error:
+            if str(error) != self._why:
+                log.error("jobs can't be kept", extra={"fields": {"error": str(error)}})
+            self._why = str(error)
+            return False
+        parts.start()
+        self._parts = parts
+        return True
+
+    def _reopen(self) -> None:
+        while not self._stopping.wait(REOPEN_S):
+            if self._try_to_open():
+                return

@@ -1,0 +1,199 @@
+"""What a job does: the calls of /predict, /sim and /score, without anybody waiting for them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import orjson
+
+from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, QueueFull, VersionNotLoaded
+from model_api.jobs.queue import JobQueue
+from model_api.jobs.runner import Outcome, Run
+from model_api.repository.known_tasks import TASKS
+from model_api.serving.calls import Answer, CallContext, ModelService, Weights
+from model_api.serving.documents import (
+    dump,
+    predict_document,
+    predicted_scores_document,
+    predicted_texts,
+    scores_document,
+    similarity_document,
+)
+from model_api.tasks import is_long_running
+
+Found = TypeVar("Found")
+Scores = list[dict[str, float]]
+
+CALLER = "jobs"  # all jobs together have one caller's share of the processor
+PART_INPUTS = 16  # of a call: what a cancelled job still computes, and how finely its progress is told
+QUEUE_FULL_S = 0.5
+MAX_SWAPS = 5  # how often a job begins again because its model was swapped under it
+PREDICT, SIM, SCORE = "predict", "sim", "score"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job's work, examined: what /predict would have refused, has been refused."""
+
+    kind: str
+    work: Mapping[str, Any]
+    weights: Weights | None  # None where no model is asked
+    pinned: bool  # the caller named the version
+    total: int
+    unit: str
+
+
+def is_kind(kind: str) -> bool:
+    """Whether a job can be of that kind: a route's, or the task of the model that is asked."""
+    return kind in (PREDICT, SIM, SCORE) or kind in TASKS
+
+
+def canonical_work(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two bodies the same work. `body` is of the route's shape, and has been checked against that."""
+    name = (body.get("model") or "").partition("@")[0]
+    parameters = body.get("parameters") or {}
+    if kind == SIM:
+        return {"call": SIM, "model": name, "target": body["target"], "texts": body["texts"], "parameters": parameters}
+    if kind == SCORE and body.get("model") is None:
+        return {"call": SCORE, "targets": body["targets"], "predictions": body["predictions"]}
+    if kind == SCORE:
+        wanted = {"targets": body["targets"], "inputs": body["inputs"]}
+        return {"call": SCORE, "model": name, **wanted, "parameters": parameters}
+    inputs = body["inputs"] if isinstance(body["inputs"], list) else [body["inputs"]]
+    return {"call": PREDICT, "model": name, "inputs": inputs, "parameters": parameters}
+
+
+def examine(service: ModelService, kind: str, body: Mapping[str, Any], context: CallContext) -> Asked:
+    """Raises what /predict, /sim or /score would for this body, short of computing it."""
+    work = canonical_work(kind, body)
+    address, parameters = body.get("model"), body.get("parameters") or {}
+    weights = None
+    if work["call"] == SIM:
+        weights = service.similarity_weights(work["target"], work["texts"], address, parameters, context)
+        work["model"] = weights.model
+    elif address is not None:
+        weights = service.predict_weights(address, work["inputs"], parameters, context)
+        if kind in TASKS and weights.task != kind:
+            raise InvalidInput(f"{weights.model} serves {weights.task}, not {kind}", "/model")
+    items = work.get("texts", work.get("inputs", work.get("targets", [])))
+    unit = {SIM: "texts", SCORE: "pairs"}.get(kind, "inputs")
+    return Asked(kind, work, weights, "@" in (address or ""), len(items), unit)
+
+
+class Work:
+    """Does jobs, on the runner's threads."""
+
+    def __init__(self, service: ModelService, queue: JobQueue, *, call_timeout_s: float, job_timeout_s: float) -> None:
+        """`call_timeout_s` bounds a call of a model that answers in milliseconds, which is asked again when the queue
+        was too long; `job_timeout_s` bounds a call of one that takes minutes, and every asking again."""
+        self._service = service
+        self._queue = queue
+        self._call_timeout_s = call_timeout_s
+        self._job_timeout_s = job_timeout_s
+
+    def __call__(self, run: Run) -> Outcome:
+        """Raises what the calls raise, and CallerLeft."""
+        job = run.job
+        assert job.work is not None
+        work: dict[str, Any] = orjson.loads(self._queue.content(job.work))
+        if work["call"] == SCORE and "model" not in work:
+            return Outcome(dump(scores_document(self._scores(run, work, work["predictions"], "/predictions"))))
+        document, found = self._answered(run, work)
+        return Outcome(dump(document), {"model": found.model, "version": found.version, "digest": found.digest})
+
+    def _answered(self, run: Run, work: Mapping[str, Any]) -> tuple[dict[str, Any], Answer]:
+        """By the version that the job was asked of; by the one that serves now, where that is gone."""
+        job = run.job
+        address = f"{work['model']}@{job.version}"
+        for _ in range(MAX_SWAPS):
+            try:
+                return self._call(run, work, address)
+            except VersionNotLoaded:
+                if job.pinned:
+                    raise
+                address = work["model"]
+            except _Swapped:
+                continue
+        raise DeadlineExceeded(f"{work['model']} was swapped {MAX_SWAPS} times while the job ran")
+
+    def _call(self, run: Run, work: Mapping[str, Any], address: str) -> tuple[dict[str, Any], Answer]:
+        parameters = work["parameters"]
+        if work["call"] == SIM:
+            target, texts = work["target"], work["texts"]
+            found = self._ask(
+                run, lambda c: self._service.similarity(target, texts, address, parameters, c), takes_long=False
+            )
+            return similarity_document(target, texts, found), found
+        found = self._predict(run, address, work["inputs"], parameters)
+        if work["call"] == SCORE:
+            items = self._scores(run, work, predicted_texts(found), "/targets")
+            return predicted_scores_document(items, found), found
+        return predict_document(found), found
+
+    def _predict(self, run: Run, address: str, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Answer:
+        """One answer from the answers to parts of the inputs, all by the same weights. Raises _Swapped."""
+        whole: Answer | None = None
+        takes_long = self._takes_long(address)
+        for begin in range(0, max(1, len(inputs)), PART_INPUTS):
+            part = inputs[begin : begin + PART_INPUTS]
+            try:
+                found = self._ask(
+                    run,
+                    lambda c, p=part: self._service.predict(address, p, parameters, c),  # type: ignore[misc]
+                    takes_long=takes_long,
+                )
+            except InvalidInput as error:
+                raise InvalidInput(str(error), shifted(error.pointer, begin)) from error
+            if whole is not None and found.digest != whole.digest:
+                raise _Swapped
+            whole = _joined(whole, found, begin)
+            run.advance(begin + len(part))
+        assert whole is not None
+        return whole
+
+    def _scores(self, run: Run, work: Mapping[str, Any], predictions: Sequence[str], place: str) -> Scores:
+        return self._ask(run, lambda c: self._service.scores(work["targets"], predictions, place, c), takes_long=True)
+
+    def _ask(self, run: Run, call: Callable[[CallContext], Found], *, takes_long: bool) -> Found:
+        give_up = time.monotonic() + self._job_timeout_s
+        while True:
+            if run.has_left():
+                raise CallerLeft("nobody waits for this job")
+            call_s = self._job_timeout_s if takes_long else self._call_timeout_s
+            deadline = min(give_up, time.monotonic() + call_s)
+            try:
+                return call(CallContext(deadline, CALLER, CALLER, run.has_left))
+            except DeadlineExceeded:
+                if time.monotonic() >= give_up:
+                    raise
+            except QueueFull:
+                run.wait(QUEUE_FULL_S)
+                if time.monotonic() >= give_up:
+                    raise
+
+    def _takes_long(self, address: str) -> bool:
+        return is_long_running(str(self._service.model(address.partition("@")[0]).get("task")))
+
+
+class _Swapped(Exception):
+    """Parts of one job were answered by different weights."""
+
+
+def _joined(whole: Answer | None, part: Answer, offset: int) -> Answer:
+    if whole is None:
+        return part
+    return replace(
+        whole,
+        predictions=[*whole.predictions, *part.predictions],
+        n_tokens=whole.n_tokens + part.n_tokens,
+        truncated=[*whole.truncated, *(index + offset for index in part.truncated)],
+    )
+
+
+def shifted(pointer: str, offset: int) -> str:
+    """/inputs/n of a part as /inputs/n of the whole."""
+    parts = pointer.split("/")
+    if len(parts) > 2 and parts[1] == "inputs" and parts[2].isdigit():
+        parts[2] = str(int(parts[2]) + offset)
+    return "/".join(parts)

@@ -1,0 +1,70 @@
+"""The settings of jobs and uploads."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode
+
+from model_api.repository import environment
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+
+def key_of_16(value: str) -> str:
+    """For keys that people choose."""
+    if len(value) < 16 or not value.isascii() or any(c.isspace() for c in value):
+        raise ValueError("must have at least 16 ASCII characters and no space")
+    return value
+
+
+SettingsPath = Annotated[Path, AfterValidator(lambda path: environment.absolute_path(str(path)))]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Key = Annotated[str, AfterValidator(key_of_16)]
+
+
+class JobSettings(BaseSettings):
+    """Part of Settings."""
+
+    jobs_dir: SettingsPath | None = Field(
+        None,
+        description="Where jobs, their results and uploads are kept. A local disk. Unset: beside the local store, as "
+        "`<local store>.jobs`.",
+    )
+    jobs_at_once: int = Field(2, ge=0, le=64, description="Jobs that run at a time; 0: this process runs none.")
+    job_timeout_s: float = Field(
+        900.0, ge=1, le=86400, description="Longest that one call of a model may take within a job."
+    )
+    job_ttl_s: float = Field(
+        86400.0,
+        ge=1,
+        le=30 * 86400,
+        description="Seconds for which a job is kept once it is over, or while it waits, unless it says `ttl_s` "
+        "itself.",
+    )
+    job_attempts: int = Field(3, ge=1, le=20, description="Attempts at a job before it counts as failed.")
+    job_lease_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Seconds without a sign of life after which a job is taken from its worker.",
+    )
+    max_waiting_jobs: int = Field(
+        10_000, ge=1, le=10_000_000, description="Jobs that may wait; one more is answered 503."
+    )
+    notify_networks: Networks = Field(
+        (),
+        description="Comma-separated networks (`10.1.0.0/16`) that `notify` may reach though they are private.",
+        json_schema_extra={"shown": "unset"},
+    )
+    notify_secret: Key | None = Field(
+        None,
+        description="Key of the signature of what `notify` is told. Unset: the one in `<jobs dir>/notify-secret`.",
+    )
