@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what comes before a key
 TIMEOUT_S = 10.0  # of one step
 TOTAL_TIMEOUT_S = 20.0  # of all: an answer that drips in must not hold a thread
 THREADS = 4  # so that a few dead addresses don't keep the others waiting
@@ -121,9 +122,17 @@ def _hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def signature_headers(secret: bytes, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+def key_of(secret: str) -> bytes:
+    """The key that a secret stands for: `whsec_` and its base64, as other programs make them, or any other text.
+    Raises ValueError."""
+    if secret.startswith(SECRET_PREFIX):
+        return base64.b64decode(secret.removeprefix(SECRET_PREFIX) + "==")
+    return secret.encode()
+
+
+def signature_headers(key: bytes, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
     signed = f"{message_id}.{timestamp}.".encode() + body
-    digest = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+    digest = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return {"Webhook-Id": message_id, "Webhook-Timestamp": str(timestamp), "Webhook-Signature": f"v1,{digest}"}
 
 
@@ -132,11 +141,11 @@ class Notifier:
     with the same Webhook-Id."""
 
     def __init__(
-        self, records: Records, body_of: Callable[[Job], bytes], *, secret: bytes, allowed: Sequence[Network]
+        self, records: Records, body_of: Callable[[Job], bytes], *, key: bytes, allowed: Sequence[Network]
     ) -> None:
         self._records = records
         self._body_of = body_of
-        self._secret = secret
+        self._key = key
         self._allowed = allowed
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"notifier-{i}", daemon=True) for i in range(THREADS)]
@@ -169,7 +178,7 @@ class Notifier:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "model-api",
-            **signature_headers(self._secret, message_id, int(time.time()), body),
+            **signature_headers(self._key, message_id, int(time.time()), body),
         }
         fields = {"job": job.id, "host": urlsplit(job.notify or "").hostname, "try": job.notices}
         try:

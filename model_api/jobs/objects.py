@@ -4,6 +4,7 @@ An object appears whole or not at all. Its key holds a token that nobody can gue
 that comes late writes beside its successor's object, never over it.
 """
 
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -91,14 +92,15 @@ class Signer:
         return hmac.new(self._secret, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
-def read_secret(file: Path) -> bytes:
-    """The secret in `file`, which is made if it isn't there; two processes that make it agree. Raises JobsDown."""
+def read_secret(file: Path, prefix: str = "") -> bytes:
+    """The secret in `file`, which is made if it isn't there: `prefix` and random bytes in base64. Two processes that
+    make it agree. Raises JobsDown."""
     try:
         if not file.exists():
             aside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(secrets.token_hex(SECRET_BYTES).encode())
+                stream.write(prefix.encode() + base64.b64encode(secrets.token_bytes(SECRET_BYTES)))
                 stream.flush()
                 os.fsync(stream.fileno())
             with contextlib.suppress(FileExistsError):

@@ -13,7 +13,7 @@ from model_api.errors import JobsDown, ModelApiError, WorkerVanished
 from model_api.jobs.documents import notice
 from model_api.jobs.job import Job, Status, canonical
 from model_api.jobs.job import fingerprint as fingerprint_of
-from model_api.jobs.notices import Notifier, check_url
+from model_api.jobs.notices import SECRET_PREFIX, Notifier, check_url, key_of
 from model_api.jobs.objects import FileObjects, Signer, read_secret
 from model_api.jobs.presence import Presence
 from model_api.jobs.queue import JobQueue, Request
@@ -92,8 +92,8 @@ def open_embedded(
         lease_s=settings.job_lease_s,
         stuck_s=settings.job_timeout_s + STUCK_GRACE_S,
     )
-    secret = settings.notify_secret or read_secret(folder / "notify-secret").decode()
-    notifier = Notifier(records, notice, secret=secret.encode(), allowed=settings.notify_networks)
+    secret = settings.notify_secret or read_secret(folder / "notify-secret", prefix=SECRET_PREFIX).decode()
+    notifier = Notifier(records, notice, key=key_of(secret), allowed=settings.notify_networks)
     return Parts(queue, runner, notifier, objects, signer, presence)
 
 
