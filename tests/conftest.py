@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,17 @@ host.expect_utf8()
 _folder = Path(tempfile.mkdtemp(prefix="tests-home-"))
 atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 host.shut_out(_folder / "home")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist's, before it starts a worker."""
+    node.workerinput["host_environment"] = host.ENVIRONMENT
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if workerinput := getattr(config, "workerinput", None):
+        host.ENVIRONMENT = workerinput["host_environment"]
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ KEPT = frozenset({"PATH", "LD_LIBRARY_PATH", "TMPDIR", "CI", "USER", "LOGNAME", 
 # pytest's own; the processor that OpenBLAS is told to take this one for.
 KEPT_PREFIXES = ("PYTEST_", "OPENBLAS_")
 
-# As they were, for a test that is about the real package registry: how to reach it is the host's to say.
-ENVIRONMENT: Mapping[str, str] = dict(os.environ)
+# As it was, for a test that is about the real package registry: how to reach it is the host's to say. A worker of a
+# parallel run is started by a process that was cleaned, which hands this on (tests/conftest.py).
+ENVIRONMENT: dict[str, str] = dict(os.environ)
 
 GITCONFIG = """[user]
     name = tester

@@ -46,7 +46,7 @@ class Leader:
 
     def __exit__(self, *_: object) -> None:
         self._ours.close()
-        self.process.wait(20)
+        self.process.wait(120)
 
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> list[Array]:
         messages.send(self._ours, {"parameters": parameters}, arrays)

@@ -127,20 +127,30 @@ def test_a_program_that_a_test_starts_finds_none_of_its_machines_ways(report: di
 
 
 def test_this_very_process_was_cleaned() -> None:
-    """Whatever a test reads from the environment is listed in rigs/host.py, or was put there by pytest."""
+    """What the machine had set, and still is so, is listed in rigs/host.py."""
     listed = set(host.clean_environment({}, Path("/home"))) | host.KEPT | {"PYENV_ROOT"}
-    others = {name for name in os.environ if name not in listed and not name.startswith(host.KEPT_PREFIXES)}
-    assert others <= WRITTEN_BY_LIBRARIES
+    still = {name for name, value in host.ENVIRONMENT.items() if os.environ.get(name) == value}
+    assert {name for name in still - listed if not name.startswith(host.KEPT_PREFIXES)} == set()
     assert Path(os.environ["HOME"]) != Path(host.ENVIRONMENT.get("HOME", ""))
 
 
-# Set at import or while they run.
-WRITTEN_BY_LIBRARIES = {
-    "KMP_INIT_AT_FORK",
-    "KMP_DUPLICATE_LIB_OK",
-    "TORCHINDUCTOR_CACHE_DIR",
-    "TRANSFORMERS_VERBOSITY",
-}
+def test_how_the_machine_was_set_is_kept_apart() -> None:
+    """For whoever asks the real registry. The next test reads the report from a worker of a parallel run."""
+    if report := os.environ.get("PYTEST_HOST_REPORT"):
+        Path(report).write_text(json.dumps(host.ENVIRONMENT))
+    assert "PATH" in host.ENVIRONMENT
+
+
+def test_workers_of_a_parallel_run_know_it_too(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--numprocesses", "1"]
+    done = subprocess.run(
+        [*command, __file__, "-k", "kept_apart"],
+        cwd=ROOT, env={**os.environ, "PIP_PROXY": "a-proxy", "PYTEST_HOST_REPORT": str(report)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert json.loads(report.read_text())["PIP_PROXY"] == "a-proxy"
 
 
 @pytest.mark.parametrize(
