@@ -87,6 +87,9 @@ int features() { return 0; }
 
 #endif
 
+// Asked once, when the library is loaded: to ask a virtual machine's processor takes longer than a layer.
+static const int FEATURES = features();
+
 bool runs_here(int variant) {
-    return variant >= 0 && variant < N_VARIANTS && (NEEDS[variant] & ~features()) == 0;
+    return variant >= 0 && variant < N_VARIANTS && (NEEDS[variant] & ~FEATURES) == 0;
 }

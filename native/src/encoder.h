@@ -82,8 +82,8 @@ static void normalise(float* x, int n_rows, const Sizes& sizes, const Norm& norm
 }
 
 // x -> activation(x W + b), quantised: the activations' least value is known, the largest comes from the epilogue.
-static void up(const Linear& linear, const Rows& x, int n_rows, int activation, const Workspace& s) {
-    const Product product = {x, linear, s.wide, nullptr, s.row_max};
+static void up(const Linear& linear, const Rows& x, int n_rows, int activation, const int8_t* next, const Workspace& s) {
+    const Product product = {x, linear, s.wide, nullptr, s.row_max, next};
     if (activation == GELU) multiply<ACTIVATE_GELU>(product, n_rows);
     if (activation == GELU_TANH) multiply<ACTIVATE_GELU_TANH>(product, n_rows);
     if (activation == RELU) multiply<ACTIVATE_RELU>(product, n_rows);
@@ -93,27 +93,29 @@ static void up(const Linear& linear, const Rows& x, int n_rows, int activation, 
 }
 
 // All of a layer behind attention, for n_rows rows from `first` of context and x; x becomes the layer's output.
-static void after_attention(const Sizes& sizes, const Layer& layer, int64_t first, int n_rows, const Workspace& s) {
+static void after_attention(const Sizes& sizes, const Layer& layer, const int8_t* next, int64_t first, int n_rows,
+                            const Workspace& s) {
     const Widths w(sizes);
     float* x = s.x + first * w.hidden;
     // `gathered` ends where the next group's begins, and w.hidden <= w.attention: no group overwrites another's rows.
     const Rows gathered = rows_from(s.rows, first, w.attention), rows = rows_from(s.rows, first, w.hidden);
     quantise(s.context + first * w.attention, n_rows, w.attention, gathered);
-    multiply<ADD_RESIDUAL>({gathered, layer.projection, x, nullptr, nullptr}, n_rows);
+    multiply<ADD_RESIDUAL>({gathered, layer.projection, x, nullptr, nullptr, layer.up.weights}, n_rows);
     normalise(x, n_rows, sizes, layer.attention_norm, rows);
-    up(layer.up, rows, n_rows, sizes.activation, s);
-    multiply<ADD_RESIDUAL>({s.wide_rows, layer.down, x, nullptr, nullptr}, n_rows);
+    up(layer.up, rows, n_rows, sizes.activation, layer.down.weights, s);
+    multiply<ADD_RESIDUAL>({s.wide_rows, layer.down, x, nullptr, nullptr, next}, n_rows);
     normalise(x, n_rows, sizes, layer.ffn_norm, rows);
 }
 
-static void run_layer(const Sizes& sizes, const Layer& layer, const Texts& texts, int n_tokens, bool one_row,
-                      int pooling, const Workspace& s) {
+// `next`: the next layer's first weights.
+static void run_layer(const Sizes& sizes, const Layer& layer, const int8_t* next, const Texts& texts, int n_tokens,
+                      bool one_row, int pooling, const Workspace& s) {
     const Widths w(sizes);
     const int group = group_rows(w);
     for (int64_t first = 0; first < n_tokens; first += group) {
         const int rows = (int)(n_tokens - first < group ? n_tokens - first : group);
         Qkv* to = s.qkv + first * 3 * w.attention;
-        multiply<TO_QKV>({rows_from(s.rows, first, w.hidden), layer.qkv, nullptr, to, nullptr}, rows);
+        multiply<TO_QKV>({rows_from(s.rows, first, w.hidden), layer.qkv, nullptr, to, nullptr, layer.projection.weights}, rows);
     }
     int64_t at = 0;
     for (int t = 0; t < texts.count; at += texts.lengths[t++])
@@ -130,7 +132,7 @@ static void run_layer(const Sizes& sizes, const Layer& layer, const Texts& texts
         n_rows = texts.count;
     }
     for (int64_t first = 0; first < n_rows; first += group)
-        after_attention(sizes, layer, first, (int)(n_rows - first < group ? n_rows - first : group), s);
+        after_attention(sizes, layer, next, first, (int)(n_rows - first < group ? n_rows - first : group), s);
 }
 
 static void answer(const Sizes& sizes, const Texts& texts, int64_t n_tokens, int pooling, const float* x, float* out) {
@@ -155,7 +157,9 @@ static void run_piece(const Model& model, const Words& words, const Texts& texts
     normalise(s.x, n_tokens, sizes, model.embedding_norm(), s.rows);
     for (int number = 0; number < sizes.layers; number++) {
         const bool one_row = number == sizes.layers - 1 && (pooling == CLS || pooling == LAST_TOKEN);
-        run_layer(sizes, model.layer(number), texts, n_tokens, one_row, pooling, s);
+        const int following = number + 1 < sizes.layers ? number + 1 : 0;
+        const int8_t* next = model.linear(following, 0).weights;
+        run_layer(sizes, model.layer(number), next, texts, n_tokens, one_row, pooling, s);
     }
     answer(sizes, texts, n_tokens, pooling, s.x, out);
 }

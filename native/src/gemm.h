@@ -19,12 +19,13 @@ struct Product {
     float* y;     // [rows][n]; with ADD_RESIDUAL it holds the residual before
     Qkv* qkv;     // instead of y with TO_QKV
     F* row_max;   // with an activation: per row, the largest of each lane
+    const int8_t* next;  // weights of the product that follows
 };
 
 // What to fetch from memory while a tile computes: the next panel's weights, `lines` cache lines at each step.
 struct Ahead {
     const int8_t* weights;
-    int step;  // 0: there is no next panel
+    int step;  // 0: another tile fetches
 };
 
 template <int ROWS, Epilogue E>
@@ -102,11 +103,11 @@ static void multiply_all(const Product& p, int n_rows) {
     const int64_t panel_bytes = (int64_t)PANEL * p.linear.k, share = (int64_t)16 * p.linear.k * LINES;
     for (int column = 0; column < p.linear.n; column += PANEL) {
         const int8_t* panel = p.linear.weights + (int64_t)column * p.linear.k;
-        const bool last = column + PANEL >= p.linear.n;
+        const int8_t* following = column + PANEL < p.linear.n ? panel + panel_bytes : p.next;
         for (int t = 0, row = 0; t < n_tiles; t++) {
             const int rows = least + (t < more);
-            const bool fetches = !last && t * share < panel_bytes;
-            const Ahead ahead = {fetches ? panel + panel_bytes + t * share : panel, fetches ? 64 * LINES : 0};
+            const bool fetches = t * share < panel_bytes;
+            const Ahead ahead = {fetches ? following + t * share : panel, fetches ? 64 * LINES : 0};
             tile_of<E, LINES>(rows, p, row, column, ahead);
             row += rows;
         }
@@ -117,9 +118,7 @@ static void multiply_all(const Product& p, int n_rows) {
 template <Epilogue E>
 static void multiply(const Product& p, int n_rows) {
     constexpr int SHARES = PANEL >= 64 ? 4 : 1;
-    const int n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
-    if (n_tiles >= SHARES) return multiply_all<E, 1>(p, n_rows);
-    if (n_tiles >= 2) return multiply_all<E, 2>(p, n_rows);
+    if (n_rows > TILE_ROWS) return multiply_all<E, (SHARES + 1) / 2>(p, n_rows);
     multiply_all<E, SHARES>(p, n_rows);
 }
 
