@@ -4,8 +4,8 @@ A PEP 517 backend of its own rather than setuptools, because an instance builds 
 be needed for the build), each variant of the kernels needs compiler flags of its own, and the library belongs to no one
 version of Python (ctypes calls it), so one wheel per processor serves all. Standard library only.
 
-Without a compiler the wheel holds no library, and int8_encoder says so when asked. $CXX names another compiler,
-$INT8_ENCODER_TARGET (x86_64, aarch64) what it compiles for; $INT8_ENCODER_REQUIRE=1 makes a failure an error.
+$CXX names another compiler, $INT8_ENCODER_TARGET (x86_64, aarch64) what it compiles for. Also a program:
+python build_backend.py FOLDER writes the wheel there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ HERE = Path(__file__).resolve().parent
 NAME, VERSION = "int8_encoder", "0.1.0"
 LIBRARY = "libint8_encoder.so"
 
-# No exceptions and no run-time types, hence no C++ library (--as-needed leaves it out): what is built here runs wherever there is a C library.
+# No exceptions and no run-time types, hence no C++ library (--as-needed leaves it out): a C library is all it needs.
 # -ffp-contract=off: a product and a sum become one operation only where the source says so, or the same row could be
-# rounded in two ways by two instances of one template. -Wno-maybe-uninitialized: g++ 12's own header of AVX-512.
+# rounded in two ways by two instances of one template. The two warnings that are off come from g++ 12's own header.
 COMPILE = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics",
            "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-maybe-uninitialized",
            "-Wno-uninitialized")  # fmt: skip
@@ -67,19 +67,23 @@ def compile_library(
     compiler = shlex.split(os.environ.get("CXX", "g++"))
     if shutil.which(compiler[0]) is None:
         raise BuildFailed(f"no compiler {compiler[0]}")
-    jobs = {name: (HERE / "src" / name, ()) for name in SHARED_SOURCES}
+    jobs: dict[str, tuple[Path, tuple[str, ...]]] = {name: (HERE / "src" / name, ()) for name in SHARED_SOURCES}
     for variant, options in VARIANTS.get(target, {"portable": ()}).items():
         jobs[variant] = (HERE / "src" / "variant.cpp", (f"-DINT8_VARIANT={variant}", *options))
     running = {}
     for name, (source, options) in jobs.items():
         command = [*compiler, *COMPILE, *optimise, *flags, *options, "-c", str(source), "-o", str(folder / f"{name}.o")]
         running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = {name: process.communicate()[0] for name, process in running.items()}
+    said = {name: process.communicate()[0] for name, process in running.items()}  # each waits, and all run meanwhile
     for name, process in running.items():
         if process.returncode:
             raise BuildFailed(f"{name} doesn't compile:\n{said[name]}")
+    return _link(compiler, folder, list(jobs), flags)
+
+
+def _link(compiler: list[str], folder: Path, names: list[str], flags: tuple[str, ...]) -> Path:
     library = folder / LIBRARY
-    objects = [str(folder / f"{name}.o") for name in jobs]
+    objects = [str(folder / f"{name}.o") for name in names]
     linked = subprocess.run(
         [*compiler, *LINK, *flags, *objects, "-o", str(library), "-lm"], capture_output=True, text=True, check=False
     )
@@ -88,38 +92,33 @@ def compile_library(
     return library
 
 
-def build_wheel(
-    wheel_directory: str, config_settings: object = None, metadata_directory: str | None = None
-) -> str:
-    """PEP 517's hook. The name of the wheel written into `wheel_directory`."""
+def build_wheel(wheel_directory: str, config_settings: object = None, metadata_directory: str | None = None) -> str:
+    """PEP 517's hook. The name of the wheel written into `wheel_directory`. Raises BuildFailed."""
     target = os.environ.get("INT8_ENCODER_TARGET", platform.machine())
     files = {f"{NAME}/{path.name}": path.read_bytes() for path in sorted((HERE / NAME).glob("*.py"))}
     files[f"{NAME}/py.typed"] = b""
-    tag = "py3-none-any"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            files[f"{NAME}/{LIBRARY}"] = compile_library(Path(folder), target).read_bytes()
-        tag = f"py3-none-linux_{target}"
-    except BuildFailed as error:
-        if os.environ.get("INT8_ENCODER_REQUIRE") == "1":
-            raise
-        print(f"int8_encoder: built without its library: {error}", file=sys.stderr)
-    return _write_wheel(Path(wheel_directory), files, tag)
+    with tempfile.TemporaryDirectory() as folder:
+        files[f"{NAME}/{LIBRARY}"] = compile_library(Path(folder), target).read_bytes()
+    return _write_wheel(Path(wheel_directory), files, f"py3-none-linux_{target}")
 
 
 def _write_wheel(folder: Path, files: dict[str, bytes], tag: str) -> str:
     info = f"{NAME}-{VERSION}.dist-info"
-    summary = "Summary: BERT-like encoders in int8 on one core\nRequires-Python: >=3.11\nLicense: Apache-2.0\n"
-    files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: int8-encoder\nVersion: {VERSION}\n{summary}".encode()
-    pure = "true" if tag.endswith("any") else "false"
-    files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: own\nRoot-Is-Purelib: {pure}\nTag: {tag}\n".encode()
+    about = ("Metadata-Version: 2.1", "Name: int8-encoder", f"Version: {VERSION}", "Requires-Python: >=3.11",
+             "Summary: BERT-like encoders in int8 on one core", "License: Apache-2.0", "")  # fmt: skip
+    wheel = ("Wheel-Version: 1.0", "Generator: build_backend", "Root-Is-Purelib: false", f"Tag: {tag}", "")
+    files[f"{info}/METADATA"], files[f"{info}/WHEEL"] = "\n".join(about).encode(), "\n".join(wheel).encode()
     rows = []
     for path, content in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
         rows.append(f"{path},sha256={digest},{len(content)}\n")
     files[f"{info}/RECORD"] = ("".join(rows) + f"{info}/RECORD,,\n").encode()
     name = f"{NAME}-{VERSION}-{tag}.whl"
-    with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as wheel:
+    with zipfile.ZipFile(folder / name, "w") as archive:
         for path, content in files.items():
-            wheel.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     return name
+
+
+if __name__ == "__main__":
+    build_wheel(sys.argv[1])
