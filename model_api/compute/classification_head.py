@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 
 from model_api.compute.architectures import supports
-from model_api.compute.encoder import Encoder, TokenIds
+from model_api.compute.encoder import TokenIds
 from model_api.compute.linear import Linear
-from model_api.compute.processor import choose_precision
+from model_api.compute.load_encoder import load_own, settle_precision
 from model_api.compute.transformers_encoder import load_pretrained
 from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
 from model_api.errors import Refused
@@ -56,19 +56,22 @@ _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def load_classifier(folder: Path, precision: str, n_labels: int, activation: str) -> Classifier:
-    """Our own encoder and head where the family is known, transformers elsewhere. Raises Refused."""
-    config, precision = read_config(folder), choose_precision(precision)
-    if supports(config) and config["model_type"] in _HEADS:
-        return HeadedEncoder(folder, precision, _HEADS[config["model_type"]], n_labels, activation)
-    return _TransformersClassifier(folder, precision, n_labels, activation)
+def load_classifier(folder: Path, asked: str, n_labels: int, activation: str) -> tuple[Classifier, str | None]:
+    """Our own encoder and head where the family is known, transformers elsewhere; and, where it isn't in int8 although
+    that was asked for, why. Raises Refused."""
+    config = read_config(folder)
+    precision, reason = settle_precision(config, asked)
+    if supports(config):  # every family of the encoder has its head here
+        names = _HEADS[config["model_type"]]
+        return HeadedEncoder(folder, precision, names, n_labels, activation), reason
+    return _TransformersClassifier(folder, precision, n_labels, activation), reason
 
 
 class HeadedEncoder:
     """An encoder with its head; as the encoder, a text's scores don't depend on its batch."""
 
     def __init__(self, folder: Path, precision: str, names: _HeadNames, n_labels: int, activation: str) -> None:
-        self._encoder = Encoder.load(folder, precision)
+        self._encoder = load_own(folder, precision)
         self.precision = precision
         reader, size = WeightReader(folder), self._encoder.hidden_size
 

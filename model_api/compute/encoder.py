@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812  the name that all of torch's user
 
 from model_api.compute.architectures import Architecture, supports
 from model_api.compute.attention import LONG_STEP_TOKENS, SHORT_LENGTHS, attend, groups_of
+from model_api.compute.encoder_weights import EncoderWeights
 from model_api.compute.linear import ROW_COUNTS, Linear, row_spans
 from model_api.compute.pooling import first_rows, last_rows, pool
 from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
@@ -98,12 +99,13 @@ class Encoder:
             raise Refused(CONFIG_FILE, f"not an architecture of this encoder: {config.get('model_type')!r}")
         architecture = Architecture.from_config(config)
         with torch.inference_mode():
-            loader = _Loader(architecture, WeightReader(folder), DTYPES[precision])
+            weights = EncoderWeights(architecture, WeightReader(folder))
+            loader = _Loader(architecture, weights, DTYPES[precision])
             layers = [loader.layer(i) for i in range(architecture.n_layers)]
-            position_table, embedding_norm = loader.position_table(), loader.embedding_norm()
+            position_table, embedding_norm = weights.position_table(), loader.embedding_norm()
             # The pages of all other tensors are resident in that mapping: take the table from a fresh one.
-            del loader
-            word_table = _Loader(architecture, WeightReader(folder), torch.float32).word_table()
+            del loader, weights
+            word_table = EncoderWeights(architecture, WeightReader(folder)).word_table()
         return cls(architecture, precision, word_table, position_table, embedding_norm, layers)
 
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
@@ -186,64 +188,37 @@ def _cat(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 class _Loader:
-    """Builds the parts of an Encoder from a reader."""
+    """Builds the parts of an Encoder."""
 
-    def __init__(self, architecture: Architecture, reader: WeightReader, dtype: torch.dtype) -> None:
+    def __init__(self, architecture: Architecture, weights: EncoderWeights, dtype: torch.dtype) -> None:
         self._sizes = architecture
-        self._names = architecture.names
-        self._reader = reader
+        self._weights = weights
         self._dtype = dtype
-        table = "embeddings.word_embeddings.weight"
-        self._prefix = next((p for p in self._names.prefixes if p + table in reader), "")
-
-    def word_table(self) -> torch.Tensor:
-        shape = (self._sizes.vocabulary, self._sizes.hidden_size)
-        return self._reader.tensor(self._prefix + "embeddings.word_embeddings.weight", shape)
-
-    def position_table(self) -> torch.Tensor:
-        """Positions, and the embedding of token type 0 with them: the only one that single texts have."""
-        sizes, name = self._sizes, self._prefix + "embeddings.{}_embeddings.weight"
-        table = self._reader.copy(name.format("position"), (sizes.n_positions, sizes.hidden_size))
-        if sizes.n_token_types:
-            table += self._reader.tensor(name.format("token_type"), (sizes.n_token_types, sizes.hidden_size))[0]
-        return table
 
     def embedding_norm(self) -> _Norm:
-        return self._norm(self._prefix + "embeddings.LayerNorm", torch.float32)
+        return _Norm(*self._weights.embedding_norm(), self._sizes.norm_eps, torch.float32)
 
     def layer(self, number: int) -> _Layer:
-        sizes, names = self._sizes, self._names
-        prefix = self._prefix + names.layer.format(number)
-        hidden, ffn = sizes.hidden_size, sizes.ffn_size
+        weights, sizes, dtype = self._weights, self._sizes, self._dtype
         last = number == sizes.n_layers - 1
         return _Layer(
-            qkv=self._qkv(prefix),
-            attention_output=Linear(*self._linear(prefix + names.attention_output, hidden, hidden)),
-            attention_norm=self._norm(prefix + names.attention_norm, self._dtype),
-            ffn_in=Linear(*self._linear(prefix + names.ffn_in, ffn, hidden), sizes.activation),
-            ffn_out=Linear(*self._linear(prefix + names.ffn_out, hidden, ffn)),
-            ffn_norm=self._norm(prefix + names.ffn_norm, torch.float32 if last else self._dtype),
+            qkv=self._qkv(number),
+            attention_output=Linear(*weights.linear(number, "attention_output", dtype)),
+            attention_norm=self._norm(number, "attention_norm", dtype),
+            ffn_in=Linear(*weights.linear(number, "ffn_in", dtype), sizes.activation),
+            ffn_out=Linear(*weights.linear(number, "ffn_out", dtype)),
+            ffn_norm=self._norm(number, "ffn_norm", torch.float32 if last else dtype),
         )
 
-    def _qkv(self, prefix: str) -> Linear:
+    def _qkv(self, number: int) -> Linear:
         """Query, key and value as one layer; the query carries the scale of the scores."""
-        sizes, names = self._sizes, self._names
-        scale = (sizes.hidden_size // sizes.n_heads) ** -0.5
+        scale = (self._sizes.hidden_size // self._sizes.n_heads) ** -0.5
         weights, biases = [], []
-        for name, factor in ((names.query, scale), (names.key, 1.0), (names.value, 1.0)):
-            weight = self._reader.copy(f"{prefix}{name}.weight", (sizes.hidden_size, sizes.hidden_size))
-            bias = self._reader.copy(f"{prefix}{name}.bias", (sizes.hidden_size,))
+        for part, factor in (("query", scale), ("key", 1.0), ("value", 1.0)):
+            weight, bias = self._weights.linear(number, part)
             weights.append(weight.mul_(factor).to(self._dtype))
             biases.append(bias.mul_(factor).to(self._dtype))
         return Linear(torch.cat(weights), torch.cat(biases))
 
-    def _linear(self, name: str, n_out: int, n_in: int) -> tuple[torch.Tensor, torch.Tensor]:
-        copy = self._reader.copy
-        return copy(name + ".weight", (n_out, n_in), self._dtype), copy(name + ".bias", (n_out,), self._dtype)
-
-    def _norm(self, name: str, dtype: torch.dtype) -> _Norm:
-        # Checkpoints that came from TensorFlow call the two gamma and beta.
-        weight, bias = ("gamma", "beta") if f"{name}.gamma" in self._reader else ("weight", "bias")
-        shape = (self._sizes.hidden_size,)
-        copy = self._reader.copy
-        return _Norm(copy(f"{name}.{weight}", shape), copy(f"{name}.{bias}", shape), self._sizes.norm_eps, dtype)
+    def _norm(self, number: int, part: str, dtype: torch.dtype) -> _Norm:
+        return _Norm(*self._weights.norm(number, part), self._sizes.norm_eps, dtype)

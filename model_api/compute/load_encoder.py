@@ -1,17 +1,35 @@
 """Which implementation computes an encoder's hidden states. Model side only: imports torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from model_api.compute.architectures import supports
 from model_api.compute.encoder import Encoder
 from model_api.compute.processor import choose_precision
+from model_api.compute.quantised_encoder import QuantisedEncoder, why_not_int8
 from model_api.compute.transformers_encoder import ReferenceEncoder
 from model_api.compute.weights import read_config
 
 
-def load_encoder(folder: Path, precision: str) -> Encoder | ReferenceEncoder:
-    """Our own encoder where it knows the architecture, transformers elsewhere: the same interface. Raises Refused."""
-    precision = choose_precision(precision)
-    if supports(read_config(folder)):
-        return Encoder.load(folder, precision)
-    return ReferenceEncoder.load(folder, precision)
+def settle_precision(config: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
+    """What a model of this config.json is served in here: float32, bfloat16 or int8. Where int8 was asked for and can't
+    be, what "auto" means, and why. Raises ValueError for an unknown word."""
+    precision = choose_precision(asked)
+    reason = why_not_int8(config) if precision == "int8" else None
+    return (choose_precision("auto"), reason) if reason else (precision, None)
+
+
+def load_own(folder: Path, precision: str) -> Encoder | QuantisedEncoder:
+    """Our own encoder, in a settled precision; the config must be one that it supports. Raises Refused."""
+    return QuantisedEncoder.load(folder) if precision == "int8" else Encoder.load(folder, precision)
+
+
+def load_encoder(folder: Path, asked: str) -> tuple[Encoder | QuantisedEncoder | ReferenceEncoder, str | None]:
+    """Our own encoder where it knows the architecture, transformers elsewhere: the same interface; and, where it isn't
+    in int8 although that was asked for, why. Raises Refused."""
+    config = read_config(folder)
+    precision, reason = settle_precision(config, asked)
+    if supports(config):
+        return load_own(folder, precision), reason
+    return ReferenceEncoder.load(folder, precision), reason

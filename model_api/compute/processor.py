@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, arm64
 
 
@@ -15,11 +15,14 @@ def available_cores() -> int:
 
 
 def choose_precision(asked: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """ "auto" becomes bfloat16 where the processor multiplies it, else float32; the other two stay as they are."""
+    """ "auto" becomes bfloat16 where the processor multiplies it, else float32; the others stay as they are.
+
+    Raises ValueError for any other word.
+    """
     if asked in PRECISIONS:
         return asked
     if asked != "auto":
-        raise ValueError(f"precision {asked!r} is none of auto, float32, bfloat16")
+        raise ValueError(f"precision {asked!r} is none of auto, {', '.join(PRECISIONS)}")
     try:
         words = set(cpuinfo.read_text().split())
     except OSError:

@@ -63,6 +63,7 @@ class ManagedModel:
             "digest": serving.manifest.digest if serving else None,
             "state": self.state(),
             "precision": serving.precision if serving else None,
+            "precision_reason": serving.precision_reason if serving else None,
             "memory_bytes": sum(version.memory_bytes for version in self.versions.values()),
             "since": serving.since if serving else None,
             "previous": _ref(refs.previous),

@@ -209,8 +209,11 @@ class Manager:
         if kind == "stage":
             self._on_stage(version, event)
         elif kind == "ready":
-            version.become_ready(event["precision"], event["memory_bytes"])
-            self._log("version ready", version, after_s=version.timeline[-1]["after_s"], precision=version.precision)
+            version.become_ready(event["precision"], event["precision_reason"], event["memory_bytes"])
+            settled = {"precision": version.precision}
+            if version.precision_reason:
+                settled["precision_reason"] = version.precision_reason
+            self._log("version ready", version, after_s=version.timeline[-1]["after_s"], **settled)
         elif kind == "failed":
             if event["final"]:
                 self._refuse(version, event["reason"])

@@ -27,6 +27,7 @@ class Version:
     group: ProcessGroup | None = None
     web: WebSide | None = None
     precision: str | None = None
+    precision_reason: str | None = None  # why it isn't the one that was asked for
     memory_bytes: int = 0
     reason: str = ""
     attempts: int = 0
@@ -74,6 +75,7 @@ class Version:
             "reason": self.reason or None,
             "since": self.since,
             "precision": self.precision,
+            "precision_reason": self.precision_reason,
             "memory_bytes": self.memory_bytes,
             "timeline": [dict(entry) for entry in self.timeline],
         }
@@ -91,8 +93,9 @@ class Version:
         self.web = stage.get("web", self.web)
         return True
 
-    def become_ready(self, precision: str, memory_bytes: int) -> None:
-        self.phase, self.precision, self.memory_bytes = Phase.READY, precision, memory_bytes
+    def become_ready(self, precision: str, precision_reason: str | None, memory_bytes: int) -> None:
+        self.phase, self.memory_bytes = Phase.READY, memory_bytes
+        self.precision, self.precision_reason = precision, precision_reason
         self.ready_at = time.monotonic()
         self.enter("ready")
 

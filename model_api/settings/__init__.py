@@ -86,10 +86,11 @@ class Settings(JobSettings):
         None,
         description="The model that `/sim` uses when the body names none. Unset: the only embedding model.",
     )
-    precision: Literal["auto", "bfloat16", "float32"] = Field(
+    precision: Literal["auto", "bfloat16", "float32", "int8"] = Field(
         "auto",
-        description="Arithmetic of the encoders. `auto`: bfloat16 where the processor has it, else float32. A model's "
-        "manifest may ask for its own.",
+        description="Arithmetic of the encoders. `auto`: bfloat16 where the processor has it, else float32. `int8`: "
+        "faster and less exact (docs/precision.md); where it can't be, as `auto`. A model's manifest may ask for its "
+        "own.",
     )
     lanes: int | None = Field(
         None,

@@ -64,6 +64,9 @@ class ModelSide(ABC):
     precision: str
     """What it computes in: float32, bfloat16, int8."""
 
+    precision_reason: str | None = None
+    """Why that isn't what was asked for."""
+
     fork_safe: bool = True
     """False where its forward starts threads: then it never runs in the leader, which forks the lanes; a child of the
     leader's runs the checks."""
@@ -94,7 +97,7 @@ class Task(ABC):
     """Whether a forward takes seconds: then a version has one lane, and a runner of its own in the web process."""
 
     compares_to_float32: ClassVar[bool] = True
-    """Whether bfloat16 is checked against float32 on the warm inputs."""
+    """Whether bfloat16 and int8 are checked against float32 on the warm inputs."""
 
     @abstractmethod
     def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> WebSide:

@@ -200,6 +200,7 @@ class ModelState(BaseModel):
     digest: str | None
     state: str
     precision: str | None
+    precision_reason: str | None = Field(description="Why that isn't the one that was asked for.")
     memory_bytes: int | None
     previous: VersionRef | None
     canary: VersionRef | None

@@ -4,6 +4,7 @@ from int8_encoder._encoder import (
     ACTIVATIONS,
     MATRICES,
     POOLINGS,
+    Matrix,
     PackedEncoder,
     Shape,
     best_variant,
@@ -11,4 +12,14 @@ from int8_encoder._encoder import (
     variants,
 )
 
-__all__ = ["ACTIVATIONS", "MATRICES", "POOLINGS", "PackedEncoder", "Shape", "best_variant", "packed_bytes", "variants"]
+__all__ = [
+    "ACTIVATIONS",
+    "MATRICES",
+    "POOLINGS",
+    "Matrix",
+    "PackedEncoder",
+    "Shape",
+    "best_variant",
+    "packed_bytes",
+    "variants",
+]

@@ -14,9 +14,10 @@ from tests.needs import needs
 
 pytestmark = pytest.mark.integration
 
-# 1 - cosine to the portable variant: other rounding of sums alone, bfloat16 in attention, or 7 instead of 8 bits.
-MOST_BY_VARIANT = {"avx512_bf16": 5e-3, "avx512": 2e-2, "avx2": 2e-2}
-MOST = 2e-3
+# 1 - cosine to the portable variant: other rounding of sums alone, bfloat16 in attention, or 7 instead of 8 bits. The
+# models are random, so a few of them make much of little; what is wrong is near 1.
+MOST_BY_VARIANT = {"avx512_bf16": 2e-2, "avx512": 1e-1, "avx2": 1e-1}
+MOST = 5e-3
 SEED, CASES = "20251125", "25"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_api.errors import ProbeFailed
+from model_api.errors import ProbeFailed, Refused
 from model_api.processes.model_side.checks import compare_to_float32, cosine, first_difference, run_probe, warm
 from model_api.repository.manifest import FileEntry, Manifest, Probe
 from model_api.tasks.contract import Array, Limits
@@ -47,11 +47,24 @@ def test_probes_compare_with_what_the_author_saw(tmp_path: Path) -> None:
 
 def test_rows_that_point_elsewhere_than_float32_are_refused() -> None:
     row = np.array([1.0, 2.0, 3.0], dtype=np.float32)
-    compare_to_float32([row, row * 2], [row, row])
-    with pytest.raises(ProbeFailed, match="cosine"):
-        compare_to_float32([row, -row], [row, row])
+    compare_to_float32([row, row * 2], [row, row], "bfloat16", {})
+    with pytest.raises(ProbeFailed, match=r"cosine.*--option precision=float32"):
+        compare_to_float32([row, -row], [row, row], "bfloat16", {})
     with pytest.raises(ProbeFailed):
-        compare_to_float32([row * np.nan], [row])
+        compare_to_float32([row * np.nan], [row], "int8", {})
+
+
+def test_int8_may_differ_more_than_bfloat16_and_an_author_sets_how_much() -> None:
+    row = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+    near = row + np.array([0.3, -0.3, 0.0], dtype=np.float32)  # cosine .994
+    compare_to_float32([near], [row], "int8", {})
+    with pytest.raises(ProbeFailed):
+        compare_to_float32([near], [row], "bfloat16", {"int8_min_cosine": 0.5})
+    with pytest.raises(ProbeFailed, match=r"int8 differs .* below 0\.999"):
+        compare_to_float32([near], [row], "int8", {"int8_min_cosine": 0.999})
+    for senseless in (1.5, "high", True, float("nan")):
+        with pytest.raises(Refused, match="int8_min_cosine"):
+            compare_to_float32([row], [row], "int8", {"int8_min_cosine": senseless})
 
 
 def test_cosine_of_zero_rows() -> None:

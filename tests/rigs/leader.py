@@ -40,6 +40,7 @@ class Leader:
         messages.send(self._ours, spec.to_message())
         header, _ = messages.receive(self._ours)
         self.precision: str = header["precision"]
+        self.precision_reason: str | None = header["precision_reason"]
 
     def __enter__(self) -> "Leader":
         return self
@@ -71,7 +72,7 @@ def main() -> None:
             pass  # as it should be: no child is left
         else:
             raise AssertionError("a child outlives the checks")
-        messages.send(connection, {"precision": model.precision})
+        messages.send(connection, {"precision": model.precision, "precision_reason": model.precision_reason})
         run_lane(connection, model)
 
 

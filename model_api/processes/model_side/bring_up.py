@@ -1,18 +1,21 @@
 """Bringing one version up, in its leader process: fetch, verify, load, warm, check, probe. Model side only."""
 
 import contextlib
+import functools
 import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from model_api.errors import ProbeFailed
 from model_api.local_store.local_store import LocalStore
 from model_api.processes.model_side.checks import PROBE_LIMITS, Runs, compare_to_float32, run_probe, warm
 from model_api.processes.model_side.trial import Trial, convert, float32_reference
 from model_api.processes.spec import LeaderSpec
+from model_api.repository.manifest import Manifest
 from model_api.tasks import find_task
-from model_api.tasks.contract import ModelSide
+from model_api.tasks.contract import Array, ModelSide, Task
 
 PROGRESS_EVERY_S = 1.0
 
@@ -57,23 +60,48 @@ def load(spec: LeaderSpec, folder: Path, report: Report) -> ModelSide:
         report("converting")
         convert(task, folder, manifest, precision)
     with contextlib.ExitStack() as children:
-        reference = None
-        if task.compares_to_float32:
-            reference = children.enter_context(float32_reference(task, folder, manifest))
+        checks = _Checks(task, folder, manifest, report, children)
         model = task.load_model(folder, manifest, precision)
-        runs: Runs = model if model.fork_safe else children.enter_context(Trial(model))
-        report("warming")
+        try:
+            checks.run(model)
+        except ProbeFailed as error:
+            if model.precision != "int8" or not task.compares_to_float32:
+                raise
+            # Less exact than this model's answers must be: what is exact enough serves instead.
+            model = task.load_model(folder, manifest, "auto")
+            checks.run(model)
+            model.precision_reason = f"in int8: {error}"
+    return model
+
+
+class _Checks:
+    """What a model must pass; its outputs in float32 come from a child that works while the model loads."""
+
+    def __init__(
+        self, task: Task, folder: Path, manifest: Manifest, report: Report, children: contextlib.ExitStack
+    ) -> None:
+        self._task, self._folder, self._manifest, self._report = task, folder, manifest, report
+        self._children = children
+        self._reference: Callable[[], list[Array]] | None = None
+        if task.compares_to_float32:
+            child = children.enter_context(float32_reference(task, folder, manifest))
+            self._reference = functools.cache(child.answer)  # it comes once
+
+    def run(self, model: ModelSide) -> None:
+        """Warm it, compare it with float32, and run the author's probes. Raises ProbeFailed."""
+        task, manifest = self._task, self._manifest
+        runs: Runs = model if model.fork_safe else self._children.enter_context(Trial(model))
+        self._report("warming")
         model.warm()
-        web = task.open_web(folder, manifest, PROBE_LIMITS)
+        web = task.open_web(self._folder, manifest, PROBE_LIMITS)
         outputs = warm(runs, web, task.warm_inputs, task.warm_parameters)
-        if reference is not None and model.precision == "bfloat16":
-            report("checking")
-            compare_to_float32(outputs, reference.answer())
+        if self._reference is not None and model.precision != "float32":
+            self._report("checking")
+            compare_to_float32(outputs, self._reference(), model.precision, manifest.options)
         if manifest.probes:
-            report("probing", probes=len(manifest.probes))
+            self._report("probing", probes=len(manifest.probes))
             for number, probe in enumerate(manifest.probes):
                 run_probe(runs, web, probe, number)
-    return model
 
 
 def _progress(report: Report) -> Callable[[int, int], None]:

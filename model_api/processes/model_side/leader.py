@@ -68,7 +68,8 @@ class _Lanes:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for index in range(self._n_lanes):
             self._fork(index)
-        messages.send(self._control, {"event": "ready", "precision": self._model.precision})
+        settled = {"precision": self._model.precision, "precision_reason": self._model.precision_reason}
+        messages.send(self._control, {"event": "ready", **settled})
         while True:
             wait_s = self._next_restart_s()
             readable, _, _ = select.select([self._control.fileno(), reader], [], [], wait_s)

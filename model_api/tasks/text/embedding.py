@@ -95,7 +95,7 @@ class EmbeddingModel(ModelSide):
         self._pooling = read_pooling(folder, manifest.options)
         from model_api.compute.load_encoder import load_encoder
 
-        self._encoder = load_encoder(folder, precision)
+        self._encoder, self.precision_reason = load_encoder(folder, precision)
         self.precision = self._encoder.precision
 
     def warm(self) -> None:

@@ -119,7 +119,8 @@ class ClassificationModel(ModelSide):
         from model_api.compute.classification_head import load_classifier
 
         labels = read_labels(folder, manifest)
-        self._classifier = load_classifier(folder, precision, len(labels), read_activation(folder, len(labels)))
+        activation = read_activation(folder, len(labels))
+        self._classifier, self.precision_reason = load_classifier(folder, precision, len(labels), activation)
         self.precision = self._classifier.precision
 
     def warm(self) -> None:

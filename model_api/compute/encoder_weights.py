@@ -1,0 +1,58 @@
+"""An encoder's tensors by their parts, whatever the family calls them. Model side only: imports torch."""
+
+from __future__ import annotations
+
+import torch
+
+from model_api.compute.architectures import Architecture
+from model_api.compute.weights import WeightReader
+
+Pair = tuple[torch.Tensor, torch.Tensor]  # weight and bias
+
+
+class EncoderWeights:
+    """Parts are named as in TensorNames. All but the word table are copies. Every method raises Refused naming the file
+    and the tensor that is missing or has a wrong shape."""
+
+    def __init__(self, architecture: Architecture, reader: WeightReader) -> None:
+        self._sizes = architecture
+        self._names = architecture.names
+        self._reader = reader
+        table = "embeddings.word_embeddings.weight"
+        self._prefix = next((p for p in self._names.prefixes if p + table in reader), "")
+
+    def word_table(self) -> torch.Tensor:
+        """As stored, backed by the file's mapping."""
+        shape = (self._sizes.vocabulary, self._sizes.hidden_size)
+        return self._reader.tensor(self._prefix + "embeddings.word_embeddings.weight", shape)
+
+    def position_table(self) -> torch.Tensor:
+        """Positions, and the embedding of token type 0 with them: the only one that single texts have. float32."""
+        sizes, name = self._sizes, self._prefix + "embeddings.{}_embeddings.weight"
+        table = self._reader.copy(name.format("position"), (sizes.n_positions, sizes.hidden_size))
+        if sizes.n_token_types:
+            table += self._reader.tensor(name.format("token_type"), (sizes.n_token_types, sizes.hidden_size))[0]
+        return table
+
+    def embedding_norm(self) -> Pair:
+        return self._norm(self._prefix + "embeddings.LayerNorm")
+
+    def norm(self, layer: int, part: str) -> Pair:
+        """float32."""
+        return self._norm(self._place(layer, part))
+
+    def linear(self, layer: int, part: str, dtype: torch.dtype = torch.float32) -> Pair:
+        """Weight [out, in] and bias [out]."""
+        hidden, ffn = self._sizes.hidden_size, self._sizes.ffn_size
+        n_out, n_in = ffn if part == "ffn_in" else hidden, ffn if part == "ffn_out" else hidden
+        copy, name = self._reader.copy, self._place(layer, part)
+        return copy(name + ".weight", (n_out, n_in), dtype), copy(name + ".bias", (n_out,), dtype)
+
+    def _place(self, layer: int, part: str) -> str:
+        return self._prefix + self._names.layer.format(layer) + str(getattr(self._names, part))
+
+    def _norm(self, name: str) -> Pair:
+        # Checkpoints that came from TensorFlow call the two gamma and beta.
+        weight, bias = ("gamma", "beta") if f"{name}.gamma" in self._reader else ("weight", "bias")
+        shape = (self._sizes.hidden_size,)
+        return self._reader.copy(f"{name}.{weight}", shape), self._reader.copy(f"{name}.{bias}", shape)
