@@ -90,6 +90,7 @@ class StandInService:
                 "digest": DIGEST,
                 "state": "serving",
                 "precision": "float32",
+                "precision_reason": None,
                 "memory_bytes": 1000,
                 "previous": None,
                 "canary": None,

@@ -179,6 +179,7 @@ def test_models_tell_what_is_loaded(minilm_api: Server) -> None:
         "digest",
         "state",
         "precision",
+        "precision_reason",
         "memory_bytes",
         "previous",
         "canary",

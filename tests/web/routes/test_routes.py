@@ -179,6 +179,7 @@ def test_models(client: FlaskClient) -> None:
         "digest",
         "state",
         "precision",
+        "precision_reason",
         "memory_bytes",
         "previous",
         "canary",
