@@ -29,7 +29,7 @@ def test_each_figure_tells_what_it_says() -> None:
     assert found.min_cosine == pytest.approx(0.18 / 0.82)
     assert found.mean_cosine == pytest.approx((2 + 0.18 / 0.82) / 3)
     assert found.max_similarity_difference == pytest.approx(0.8 / 0.82**0.5)
-    assert found.nearest_changed == 2  # of the first and the second: the third's is the second before and after
+    assert found.nearest_changed == 1  # the second's; the others have it for the nearest before and after
     assert found.labels_changed == 1
     assert found.similarity_order < 1
 

@@ -72,13 +72,14 @@ def measure(folder: Path, manifest: Manifest, texts: Sequence[str], precision: s
         raise Refused("manifest.json", f"task {manifest.task} has no precision to compare")
     web = task.open_web(folder, manifest, PROBE_LIMITS)
     prepared = web.prepare(texts, task.warm_parameters)
-    outputs = []
-    for asked in ("float32", precision):
+
+    def rows(asked: str) -> Rows:
         model = task.load_model(folder, manifest, asked)
         if model.precision_reason:
             raise Refused("", model.precision_reason)
-        outputs.append(np.stack(list(model.forward(prepared.arrays, prepared.parameters))).astype(np.float64))
-    return compare(*outputs, model.precision, are_scores=manifest.task == "text-classification")
+        return np.stack(list(model.forward(prepared.arrays, prepared.parameters))).astype(np.float64)
+
+    return compare(rows("float32"), rows(precision), precision, are_scores=manifest.task == "text-classification")
 
 
 def main(arguments: Sequence[str]) -> int:
