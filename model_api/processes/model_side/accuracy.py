@@ -60,8 +60,8 @@ def compare(exact: Rows, other: Rows, precision: str, *, are_scores: bool) -> Ac
 def _rank_correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
     if len(a) < 2:
         return 1.0
-    ranks = [values.argsort(kind="stable").argsort(kind="stable") for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([values.argsort(kind="stable").argsort(kind="stable") for values in (a, b)])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def measure(folder: Path, manifest: Manifest, texts: Sequence[str], precision: str) -> Accuracy:
