@@ -6,9 +6,6 @@ import subprocess
 import sys
 import threading
 
-from model_api.processes import messages
-from model_api.processes.spec import LeaderSpec
-
 _MODEL_PROCESS_ENV = {
     # More threads per lane would fight over the cores; and fork is safe only while its parent ran on one thread.
     "OMP_NUM_THREADS": "1",
@@ -27,6 +24,7 @@ class ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._replaced: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
 
     def start(self) -> None:
         """Start it in the background: importing torch takes a second or two.
@@ -37,22 +35,31 @@ class ForkServer:
         with self._lock:
             self._ensure()
 
-    def spawn(self, spec: LeaderSpec) -> socket.socket:
-        """Fork a leader for `spec`; our end of its control socket. Same thread as start."""
+    def spawn(self) -> socket.socket:
+        """Have a leader forked; our end of its control socket, over which it waits for its order. Never waits for the
+        fork server: one that takes nothing any more is replaced. Same thread as start. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             for attempt in (1, 2):
                 control = self._ensure()
                 try:
-                    messages.send(control, spec.to_message())
-                    socket.send_fds(control, [b"F"], [theirs.fileno()])
+                    socket.send_fds(control, [b"F"], [theirs.fileno()], socket.MSG_DONTWAIT)
                     return ours
-                except OSError:
+                except OSError as error:
                     if attempt == 2:
                         ours.close()
                         raise
-                    self._kill()
+                    if isinstance(error, BlockingIOError):
+                        self._set_aside()
+                    else:
+                        self._kill()
         raise AssertionError("unreachable")
+
+    def replace(self) -> None:
+        """Start new groups with another one from now on. The old one stays: the groups that it started are well, and
+        would die with it."""
+        with self._lock:
+            self._set_aside()
 
     def pid(self) -> int | None:
         process = self._process
@@ -61,6 +68,10 @@ class ForkServer:
     def stop(self) -> None:
         with self._lock:
             self._kill()
+            for process, control in self._replaced:
+                control.close()
+                process.kill()
+                process.wait()
 
     def _ensure(self) -> socket.socket:
         if self._control is not None and self._process is not None and self._process.poll() is None:
@@ -75,6 +86,11 @@ class ForkServer:
             )
         self._control = ours
         return ours
+
+    def _set_aside(self) -> None:
+        if self._process is not None and self._control is not None:
+            self._replaced.append((self._process, self._control))
+        self._process = self._control = None
 
     def _kill(self) -> None:
         if self._control is not None:

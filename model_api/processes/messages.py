@@ -24,15 +24,25 @@ class PeerGone(OSError):
     """The other end closed the connection, perhaps in mid-message."""
 
 
-def send(connection: socket.socket, header: Mapping[str, Any], arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
-    """Send one message. Raises PeerGone, or TimeoutError if the socket has a timeout."""
+def pack(header: Mapping[str, Any], arrays: Sequence[npt.NDArray[Any]] = ()) -> bytes:
+    """One message, as it goes over the socket."""
     shapes = [(array.dtype.str, array.shape) for array in arrays]  # a tenth of the time that dtype.name takes
     head = orjson.dumps({**header, "arrays": shapes})
     body = b"".join([array.tobytes() for array in arrays])  # in C order, whatever the order in memory
+    return _PREFIX.pack(len(head), len(body)) + head + body
+
+
+def send(connection: socket.socket, header: Mapping[str, Any], arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
+    """Send one message. Raises PeerGone, or TimeoutError if the socket has a timeout."""
     try:
-        connection.sendall(_PREFIX.pack(len(head), len(body)) + head + body)
+        connection.sendall(pack(header, arrays))
     except (BrokenPipeError, ConnectionResetError) as error:
         raise PeerGone(str(error)) from error
+
+
+def send_without_waiting(connection: socket.socket, header: Mapping[str, Any]) -> None:
+    """Send a small message to a peer that may have stopped reading. Raises OSError if it can't be sent at once."""
+    connection.send(pack(header), socket.MSG_DONTWAIT)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:

@@ -18,6 +18,16 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
+def wake_on_child() -> int:
+    """A file descriptor that becomes readable whenever a child ends. Main thread."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.set_blocking(reader, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return reader
+
+
 def fork_child(run: Callable[[], None]) -> int:
     """Fork; the child calls `run` and exits whatever happens. The child's pid."""
     parent_pid = os.getpid()

@@ -5,45 +5,78 @@ killed. Signals meant for the service (SIGTERM goes to the whole control group, 
 ignored here: the web process drains first and then closes the sockets.
 """
 
+import contextlib
 import os
+import select
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from model_api.processes import messages
-from model_api.processes.model_side.forking import die_with_parent, fork_child
+from model_api.processes.model_side.forking import die_with_parent, fork_child, wake_on_child
 from model_api.processes.model_side.leader import lead
 
 
-def serve_forks(control: socket.socket) -> None:
-    """The fork server's loop: a message with a socket asks for a leader that talks over it."""
-    while True:
+class ForkServer:
+    """Forks a leader for every socket that it is sent, and says over that socket how the leader ended."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._leaders: dict[int, socket.socket] = {}
+        self._woken = wake_on_child()
+
+    def serve(self) -> None:
+        """Until the web process closes the control socket."""
+        while True:
+            readable, _, _ = select.select([self._control.fileno(), self._woken], [], [])
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._woken, 4096)
+            self._reap()
+            if self._control.fileno() in readable and not self._take_order():
+                return
+
+    def _take_order(self) -> bool:
         try:
-            order, _ = messages.receive(control)
-            _, fds, _, _ = socket.recv_fds(control, 1, 1)
+            sent, fds, _, _ = socket.recv_fds(self._control, 1, 1)
         except OSError:
-            return
-        with socket.socket(fileno=fds[0]) as connection:
+            return False
+        if not sent:
+            return False
+        connection = socket.socket(fileno=fds[0])
 
-            def run(order: dict[str, Any] = order, connection: socket.socket = connection) -> None:
-                control.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                lead(connection, order)
+        def run() -> None:
+            self._control.close()
+            for other in self._leaders.values():
+                other.close()
+            signal.set_wakeup_fd(-1)
+            os.close(self._woken)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            lead(connection)
 
-            fork_child(run)
+        self._leaders[fork_child(run)] = connection
+        return True
+
+    def _reap(self) -> None:
+        for pid, connection in list(self._leaders.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                with contextlib.suppress(OSError):
+                    messages.send_without_waiting(
+                        connection, {"event": "ended", "status": os.waitstatus_to_exitcode(status)}
+                    )
+                self._leaders.pop(pid).close()
 
 
 def main(control_fd: int, parent_pid: int) -> NoReturn:
     """The fork server: import what every model needs, on one thread, then fork on demand."""
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaders are reaped by the kernel
     die_with_parent(parent_pid)
     from model_api.processes.model_side.bring_up import import_runtime
 
     import_runtime()
-    serve_forks(socket.socket(fileno=control_fd))
+    ForkServer(socket.socket(fileno=control_fd)).serve()
     os._exit(0)
 
 
