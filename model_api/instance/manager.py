@@ -22,6 +22,7 @@ from model_api.instance.serving_table import ServingTable
 from model_api.instance.starting import GroupStarter
 from model_api.instance.status_writer import StatusReporter
 from model_api.instance.version import FIRST_RETRY_S, Version
+from model_api.instance.watching import Trouble, Watch
 from model_api.local_store.local_store import LocalStore
 from model_api.processes.group import ProcessGroup
 from model_api.repository.reader import Published, Repository
@@ -60,10 +61,13 @@ class Manager:
             on_lanes=on_lanes,
         )
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards _models for describe(), which runs on request threads
+        # What request threads are shown, replaced after every event: nobody waits for this thread.
+        self._described: list[dict[str, Any]] = []
+        self._verdicts = self._readiness.verdicts({})
         self._models: dict[str, ManagedModel] = {}
         self._by_group: dict[ProcessGroup, Version] = {}
         self._leaving: list[Version] = []
+        self._watch = Watch(settings.load_timeout_s)
         self._observed = False
         self._stopping = False
         self._poller = Poller(
@@ -99,13 +103,11 @@ class Manager:
 
     def verdicts(self) -> dict[str, str]:
         """Model name to what is the matter with it, for /readyz."""
-        with self._lock:
-            return self._readiness.verdicts(self._models)
+        return self._verdicts
 
     def describe(self) -> list[dict[str, Any]]:
         """Every model as GET /models/<name> shows it."""
-        with self._lock:
-            return [model.describe() for _, model in sorted(self._models.items())]
+        return self._described
 
     # ---- events, all on the manager's thread ----
 
@@ -117,9 +119,10 @@ class Manager:
             except queue.Empty:
                 event = self._replan_all
             try:
-                with self._lock:
-                    event()
-                    self._publish_table()
+                event()
+                for version, trouble in self._watch.look(self._versions()):
+                    self._end(version, trouble)
+                self._publish_table()
             except Exception:
                 log.exception("the manager failed on an event")
 
@@ -127,6 +130,7 @@ class Manager:
         times = [v.drain_until for v in self._leaving]
         if not self._readiness.ready and not self._observed:
             times.append(self._readiness.patient_until())
+        times += [self._watch.at] if self._by_group else []
         times += [v.retry_at for v in self._versions() if v.phase in (Phase.FAILED, Phase.WAITING)]
         return min(3600.0, max(0.0, min(times, default=math.inf) - time.monotonic()))
 
@@ -227,6 +231,8 @@ class Manager:
 
     def _on_stage(self, version: Version, event: Mapping[str, Any]) -> None:
         if version.observe(event):
+            if event.get("encoded_elsewhere"):
+                self._log("tokenizer runs in a process of its own", version, reason=event["encoded_elsewhere"])
             self._log(f"version {event['stage']}", version, after_s=version.timeline[-1]["after_s"])
         if "unusable" in event:
             self._refuse(version, event["unusable"])
@@ -242,7 +248,17 @@ class Manager:
         elif version.phase == Phase.READY:
             self._tell_failure(version, version.crash())
         elif version.phase == Phase.LOADING:
-            self._fail(version, f"its processes ended during {version.timeline[-1]['stage']} (out of memory?)")
+            reason, final = version.died_loading(group.exit_status)
+            (self._refuse if final else self._fail)(version, reason)
+
+    def _end(self, version: Version, trouble: Trouble) -> None:
+        self._log("version failed: it hangs", version, reason=trouble.reason)
+        if trouble.fork_server:
+            self._starter.replace_fork_server()
+        if trouble.final:
+            self._refuse(version, trouble.reason)
+        else:
+            version.end(trouble.reason)
 
     def _fail(self, version: Version, reason: str) -> None:
         self._tell_failure(version, version.fail(reason))
@@ -275,8 +291,9 @@ class Manager:
     # ---- what others see ----
 
     def _publish_table(self) -> None:
-        rows = {name: model.answering() for name, model in self._models.items()}
-        self.serving.replace(rows, complete=self._observed)
+        self._described = [model.describe() for _, model in sorted(self._models.items())]
+        self._verdicts = self._readiness.verdicts(self._models)
+        self.serving.replace({n: m.answering() for n, m in self._models.items()}, complete=self._observed)
         loaded = [(v.name, v.manifest.version, str(v.phase)) for v in self._versions()]
         self._on_loaded(loaded + [(v.name, v.manifest.version, "draining") for v in self._leaving])
 

@@ -37,6 +37,10 @@ class GroupStarter:
     def stop(self) -> None:
         self._fork_server.stop()
 
+    def replace_fork_server(self) -> None:
+        """It doesn't answer: the next groups come from another one."""
+        self._fork_server.replace()
+
     def start(self, version: Version, published: Published, protected: tuple[str, ...]) -> ProcessGroup:
         """A new group that loads `version`; what comes of it arrives as events. Raises OSError."""
         manifest = version.manifest
@@ -50,9 +54,11 @@ class GroupStarter:
             store_budget_bytes=self._settings.store_budget_bytes,
             precision=self._settings.precision,
             lanes=1 if long_running else self._lanes,
+            recheck_s=self._settings.recheck_s,
         )
         return ProcessGroup(
-            self._fork_server.spawn(spec),
+            self._fork_server.spawn(),
+            spec,
             on_event=lambda group, event: self._receive(group, event, manifest),
             on_lane=self._on_lanes,
             name=f"{version.name}@{manifest.version}",
@@ -63,10 +69,11 @@ class GroupStarter:
         """On the group's reader thread: do what takes a while here, and pass the event on with what was found."""
         found: dict[str, Any] = {}
         if event.get("stage") == "loading":
-            limits = Limits(self._settings.max_text_chars)
+            why_elsewhere = event["encoded_elsewhere"]
+            limits = Limits(self._settings.max_text_chars, group.encoder if why_elsewhere else None)
             try:
                 found["web"] = find_task(manifest.task).open_web(Path(event["folder"]), manifest, limits)
-            except Exception as error:
+            except BaseException as error:  # a panic of a native library is no Exception
                 found["unusable"] = str(error) or type(error).__name__
         elif event["event"] == "ready":
             found["memory_bytes"] = memory.proportional_bytes(group.pids())

@@ -1,6 +1,7 @@
 """One version on this instance: where it is on its way, what answers for it, and how many requests are using it."""
 
 import math
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from model_api.repository.manifest import Manifest
 from model_api.repository.refs import Ref
 from model_api.tasks.contract import WebSide
 
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)  # nobody sends these from outside
 FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
 _CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at once
 
@@ -34,6 +36,9 @@ class Version:
     made_room: bool = False  # what served before was unloaded for it
     retry_at: float = 0.0  # time.monotonic seconds; of a failed one
     ready_at: float = 0.0
+    loading_since: float = 0.0  # its copy being there; 0 before
+    trouble: str = ""  # for which its group was ended
+    native_crashes: int = 0  # while loading, one after the other
     drain_until: float = 0.0
     timeline: list[dict[str, Any]] = field(default_factory=list)
     _users: int = 0
@@ -83,6 +88,7 @@ class Version:
     def start_over(self) -> None:
         """Another attempt begins."""
         self.phase, self.reason, self.group, self.timeline = Phase.LOADING, "", None, []
+        self.loading_since, self.trouble = 0.0, ""
 
     def observe(self, stage: Mapping[str, Any]) -> bool:
         """Take the leader's message of a stage; whether it is a new one, not how far the same one is."""
@@ -90,6 +96,8 @@ class Version:
             self.timeline[-1]["done_bytes"] = stage["done_bytes"]
             return False
         self.enter(stage["stage"])
+        if stage["stage"] == "loading":
+            self.loading_since = time.monotonic()
         self.web = stage.get("web", self.web)
         return True
 
@@ -107,11 +115,23 @@ class Version:
         self.retry_at = time.monotonic() + pause_s
         return pause_s
 
+    def died_loading(self, exit_status: int | None) -> tuple[str, bool]:
+        """Its processes ended before it was ready; `exit_status` of the leader, negative for a signal. Why, and whether
+        that is final: a loader that crashes twice on the same content will do so a third time."""
+        stage = self.timeline[-1]["stage"]
+        if self.trouble:
+            return self.trouble, False
+        if exit_status is not None and -exit_status in _CRASHES:
+            self.native_crashes += 1
+            name = signal.Signals(-exit_status).name
+            return f"its content crashes the process that loads it ({name} during {stage})", self.native_crashes > 1
+        return f"its processes ended during {stage} (out of memory?)", False
+
     def crash(self) -> float:
         """Its processes ended while it was ready; as `fail`."""
         lived_s = time.monotonic() - self.ready_at
         self.attempts = 0 if lived_s > _CRASH_MEMORY_S else self.attempts + 1
-        pause_s = self.fail("its model processes crashed", count=False)
+        pause_s = self.fail(self.trouble or "its model processes crashed", count=False)
         if self.attempts < ATTEMPTS_BEFORE_VERDICT:  # it will be back before `previous` could stand in
             self.phase = Phase.WAITING
         return pause_s
@@ -123,6 +143,12 @@ class Version:
     def close(self) -> None:
         """End its group; that it has ended arrives as an event."""
         self.drain_until = math.inf
+        if self.group is not None:
+            self.group.close()
+
+    def end(self, trouble: str) -> None:
+        """Its processes are there and don't do what they should: end them, to be started anew."""
+        self.trouble = trouble
         if self.group is not None:
             self.group.close()
 

@@ -1,21 +1,26 @@
 """The web process's end of a loaded version: its leader and its lanes.
 
     web process ── fork server ── leader of minilm@1 ── lane, lane
-                               └─ leader of minilm@2 ── lane, lane
+                               └─ leader of minilm@2 ── lane, lane, encoding process
 
-Every arrow is a socket pair; each end notices at once when the other dies. See model_process.py for the other ends.
+Every line is a socket pair; each end notices at once when the other dies. See model_side/ for the other ends.
 """
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from model_api.processes import messages
+from model_api.processes.encoding_process import EncodingProcess
 from model_api.processes.lane import Lane, ProcessLane
+from model_api.processes.spec import ENCODER_INDEX, LeaderSpec
 
 
 class ProcessGroup:
@@ -28,6 +33,7 @@ class ProcessGroup:
     def __init__(
         self,
         control: socket.socket,
+        spec: LeaderSpec,
         *,
         on_event: Callable[["ProcessGroup", Mapping[str, Any]], None],
         on_lane: Callable[[], None],
@@ -35,6 +41,10 @@ class ProcessGroup:
         long_running: bool = False,
     ) -> None:
         self.long_running = long_running
+        self.n_lanes = spec.lanes
+        self.encoder = EncodingProcess(kill=lambda: self._ask_to_kill(ENCODER_INDEX))
+        self.began_at = self.heard_at = time.monotonic()  # started; the leader's last word
+        self.exit_status: int | None = None  # of the leader, negative for a signal; known a moment before "gone"
         self.seconds_per_token = 1e-4  # until its first batches tell
         self._control = control
         self._on_event = on_event
@@ -45,7 +55,7 @@ class ProcessGroup:
         self._open = True
         self.leader_pid: int | None = None
         self._leader: int | None = None  # a pidfd: unlike a pid it can't come to mean another process
-        self._reader = threading.Thread(target=self._read, name=f"group-{name}", daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(spec,), name=f"group-{name}", daemon=True)
         self._reader.start()
 
     def is_open(self) -> bool:
@@ -66,6 +76,22 @@ class ProcessGroup:
             else:
                 lane.close()
 
+    def living_lanes(self) -> int:
+        """How many haven't ended. Never waits."""
+        with self._lock:
+            lanes = [lane for lane in self._all.values() if lane.alive]
+        ends = select.poll()
+        for lane in lanes:
+            with contextlib.suppress(ValueError):  # closed a moment ago
+                ends.register(lane.fileno(), 0)  # an end is told without being asked for
+        return len(lanes) - len(ends.poll(0))
+
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped its leader (SIGSTOP): then it says nothing about what it loads."""
+        with contextlib.suppress(OSError, IndexError):
+            return Path(f"/proc/{self.leader_pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+        return False
+
     def pids(self) -> list[int]:
         with self._lock:
             lanes = [lane.pid for lane in self._all.values()]
@@ -84,6 +110,7 @@ class ProcessGroup:
                     signal.pidfd_send_signal(self._leader, signal.SIGKILL)
         for lane in idle:
             lane.close()
+        self.encoder.close()
         # Elsewhere than on Linux the leader exits because its socket closes; shutdown also wakes our reader.
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
@@ -91,11 +118,19 @@ class ProcessGroup:
     def join(self, timeout_s: float) -> None:
         self._reader.join(timeout_s)
 
-    def _read(self) -> None:
-        """Reader thread: ends when the leader does."""
+    def _read(self, spec: LeaderSpec) -> None:
+        """Reader thread: ends when the leader does. It also sends the order, which may be larger than a socket takes at
+        once: nobody else waits for that."""
         try:
+            messages.send(self._control, spec.to_message())
             while True:
                 header, _ = messages.receive(self._control)
+                self.heard_at = time.monotonic()
+                if header["event"] == "alive":
+                    continue
+                if header["event"] == "ended":
+                    self.exit_status = header["status"]
+                    break
                 if header["event"] == "lane":
                     self._add_lane(header)
                     continue
@@ -113,10 +148,14 @@ class ProcessGroup:
                     os.close(self._leader)
                     self._leader = None
             self._control.close()
+            self.encoder.close()
             self._on_event(self, {"event": "gone"})
 
     def _add_lane(self, header: Mapping[str, Any]) -> None:
         _, fds, _, _ = socket.recv_fds(self._control, 1, 1)
+        if header["index"] == ENCODER_INDEX:
+            self.encoder.connect(socket.socket(fileno=fds[0]))
+            return
         lane = ProcessLane(header["index"], header["pid"], socket.socket(fileno=fds[0]), self._ask_to_kill)
         with self._lock:
             if not self._open:
@@ -132,4 +171,4 @@ class ProcessGroup:
     def _ask_to_kill(self, index: int) -> None:
         """The leader kills its own child: it alone can't mistake another process for it."""
         with contextlib.suppress(OSError):
-            messages.send(self._control, {"kill_lane": index})
+            messages.send_without_waiting(self._control, {"kill_lane": index})

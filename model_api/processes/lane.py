@@ -116,6 +116,9 @@ class ProcessLane:
             if time.monotonic() >= deadline:
                 raise TimeoutError
 
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
     def close(self) -> None:
         self.alive = False
         self._connection.close()

@@ -6,11 +6,15 @@ from typing import Any
 
 from model_api.repository.manifest import Manifest
 
+HEARTBEAT_S = 2.0  # a leader that has loaded its model says this often that it is alive
+ENCODER_INDEX = -1  # among a leader's children, of the one that is no lane
+
 
 @dataclass(frozen=True)
 class LeaderSpec:
     """Sent as one message. `source` is the version's folder on the shared file system; `immutable` says that nobody
-    writes there any more. `protected` are digests whose local copies must not make room for this one."""
+    writes there any more. `protected` are digests whose local copies must not make room for this one. `recheck_s`: how
+    often the loaded copy is compared with its digest."""
 
     manifest: Manifest
     source: str
@@ -20,6 +24,7 @@ class LeaderSpec:
     store_budget_bytes: int | None
     precision: str
     lanes: int
+    recheck_s: float
 
     def to_message(self) -> dict[str, Any]:
         return {**vars(self), "manifest": self.manifest.to_json()}

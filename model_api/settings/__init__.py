@@ -117,6 +117,19 @@ class Settings(JobSettings):
         le=3600,
         description="Deadline of a request; past it the answer is 504.",
     )
+    load_timeout_s: float = Field(
+        600.0,
+        ge=1,
+        le=86400,
+        description="Longest that a copied version may take to load, warm and check; one that takes longer is refused.",
+    )
+    recheck_s: float = Field(
+        3600.0,
+        ge=1,
+        le=7 * 86400,
+        description="Seconds after which a loaded version is compared with its digest again, in idle time; a damaged "
+        "one is loaded anew.",
+    )
     max_body_bytes: int = Field(
         10 * 2**20,
         ge=1024,

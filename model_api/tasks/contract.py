@@ -14,15 +14,18 @@ import numpy.typing as npt
 
 from model_api.repository.manifest import Manifest
 from model_api.tasks.parameters import Parameters
+from model_api.tasks.text.encoding import Encoder
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a caller may send, from Settings; how many inputs is checked before a task sees them."""
+    """What a caller may send, from Settings; how many inputs is checked before a task sees them. `encoder` stands in
+    for the model's own tokenizer, where that must not be opened in this process."""
 
     max_text_chars: int
+    encoder: Encoder | None = None
 
 
 @dataclass(frozen=True)

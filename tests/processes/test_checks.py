@@ -31,7 +31,7 @@ class Broken:
 def test_a_model_that_gives_nan_is_refused(tmp_path: Path) -> None:
     web = TASK.open_web(tiny_model(tmp_path, seed=1), manifest(), LIMITS)
     with pytest.raises(ProbeFailed, match="NaN"):
-        warm(Broken(), web, TASK.warm_inputs, TASK.warm_parameters)
+        warm(Broken(), web.prepare(TASK.warm_inputs, TASK.warm_parameters))
 
 
 def test_probes_compare_with_what_the_author_saw(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Leader:
             store_budget_bytes=None,
             precision=precision,
             lanes=1,
+            recheck_s=3600.0,
         )
         messages.send(self._ours, spec.to_message())
         header, _ = messages.receive(self._ours)
@@ -65,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         spec = LeaderSpec.from_message(messages.receive(connection)[0])
-        model = load(spec, Path(spec.source), lambda stage, **details: None)
+        model = load(spec, Path(spec.source), lambda stage, **details: None).model
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:

@@ -4,18 +4,20 @@ import contextlib
 import functools
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from model_api.errors import ProbeFailed
+from model_api.errors import ModelApiError, ProbeFailed, Refused, RequestError, ServingError
 from model_api.local_store.local_store import LocalStore
 from model_api.processes.model_side.checks import PROBE_LIMITS, Runs, compare_to_float32, run_probe, warm
-from model_api.processes.model_side.trial import Trial, convert, float32_reference
+from model_api.processes.model_side.trial import Trial, convert, float32_reference, why_encoded_elsewhere
 from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
 from model_api.tasks import find_task
-from model_api.tasks.contract import Array, ModelSide, Task
+from model_api.tasks.contract import Array, ModelSide, Prepared, Task
+from model_api.tasks.text.encoding import Encoder, LocalEncoder
 
 PROGRESS_EVERY_S = 1.0
 
@@ -36,65 +38,108 @@ def import_runtime() -> None:
     gc.freeze()
 
 
-def bring_up(spec: LeaderSpec, report: Report) -> ModelSide:
+@dataclass(frozen=True)
+class Loaded:
+    """A model that passed its checks, and what shows later that it is still the same. `encoder` is its tokenizer, where
+    that is to run in a process of its own."""
+
+    model: ModelSide
+    folder: Path
+    encoder: Encoder | None
+    trial_arrays: Sequence[Array]
+    trial_parameters: Mapping[str, Any]
+    trial_outputs: Sequence[Array]
+
+
+def bring_up(spec: LeaderSpec, report: Report) -> Loaded:
     """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = spec.manifest
     report("copying", total_bytes=manifest.size_bytes)
     folder = LocalStore(Path(spec.local_store), spec.store_budget_bytes).fetch(
         manifest, Path(spec.source), _progress(report), immutable=spec.immutable, protected=spec.protected
     )
-    report("loading", folder=str(folder))
-    model = load(spec, folder, report)
+    with _content_decides():
+        why_elsewhere = why_encoded_elsewhere(folder)
+        report("loading", folder=str(folder), encoded_elsewhere=why_elsewhere)
+        loaded = load(spec, folder, report, encodes_elsewhere=bool(why_elsewhere))
     # What is here now stays; the lanes share it, and a collection in one of them must not touch (and copy) its pages.
     gc.collect()
     gc.freeze()
-    return model
+    return loaded
 
 
-def load(spec: LeaderSpec, folder: Path, report: Report) -> ModelSide:
+@contextlib.contextmanager
+def _content_decides() -> Iterator[None]:
+    """The copy is verified and local: what goes wrong now goes wrong again, unless it is the system that says no."""
+    try:
+        yield
+    except ModelApiError as error:
+        if isinstance(error, RequestError | ServingError):  # about the built-in texts, or the author's probes
+            cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
+            raise ProbeFailed(f"on a built-in text or a probe: {error}{cause}") from error
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Refused("", f"can't be loaded ({error})") from error
+    except BaseException as error:  # a panic of a native library is no Exception
+        raise Refused("", f"can't be loaded ({type(error).__name__}: {error})") from error
+
+
+def load(spec: LeaderSpec, folder: Path, report: Report, *, encodes_elsewhere: bool = False) -> Loaded:
     """From the verified copy in `folder` to a model that passed its checks."""
     manifest = spec.manifest
     task = find_task(manifest.task)
     precision = str(manifest.options.get("precision", spec.precision))
+    encoder = LocalEncoder(folder) if encodes_elsewhere else None
     if task.needs_conversion(folder, manifest, precision):
         report("converting")
         convert(task, folder, manifest, precision)
     with contextlib.ExitStack() as children:
-        checks = _Checks(task, folder, manifest, report, children)
+        checks = _Checks(task, folder, manifest, report, encoder, children)
         model = task.load_model(folder, manifest, precision)
         try:
-            checks.run(model)
+            prepared, outputs = checks.run(model)
         except ProbeFailed as error:
             if model.precision != "int8" or not task.compares_to_float32:
                 raise
             # Less exact than this model's answers must be: what is exact enough serves instead.
             model = task.load_model(folder, manifest, "auto")
-            checks.run(model)
+            prepared, outputs = checks.run(model)
             model.precision_reason = f"in int8: {error}"
-    return model
+    return Loaded(model, folder, encoder, prepared.arrays, prepared.parameters, outputs)
 
 
 class _Checks:
     """What a model must pass; its outputs in float32 come from a child that works while the model loads."""
 
     def __init__(
-        self, task: Task, folder: Path, manifest: Manifest, report: Report, children: contextlib.ExitStack
+        self,
+        task: Task,
+        folder: Path,
+        manifest: Manifest,
+        report: Report,
+        encoder: Encoder | None,
+        children: contextlib.ExitStack,
     ) -> None:
         self._task, self._folder, self._manifest, self._report = task, folder, manifest, report
+        self._limits = replace(PROBE_LIMITS, encoder=encoder)
         self._children = children
         self._reference: Callable[[], list[Array]] | None = None
         if task.compares_to_float32:
             child = children.enter_context(float32_reference(task, folder, manifest))
             self._reference = functools.cache(child.answer)  # it comes once
 
-    def run(self, model: ModelSide) -> None:
-        """Warm it, compare it with float32, and run the author's probes. Raises ProbeFailed."""
+    def run(self, model: ModelSide) -> tuple[Prepared, list[Array]]:
+        """Warm it, compare it with float32, and run the author's probes; the built-in inputs with their outputs. Raises
+        ProbeFailed."""
         task, manifest = self._task, self._manifest
         runs: Runs = model if model.fork_safe else self._children.enter_context(Trial(model))
         self._report("warming")
         model.warm()
-        web = task.open_web(self._folder, manifest, PROBE_LIMITS)
-        outputs = warm(runs, web, task.warm_inputs, task.warm_parameters)
+        web = task.open_web(self._folder, manifest, self._limits)
+        prepared = web.prepare(task.warm_inputs, task.warm_parameters)
+        outputs = warm(runs, prepared)
         if self._reference is not None and model.precision != "float32":
             self._report("checking")
             compare_to_float32(outputs, self._reference(), model.precision, manifest.options)
@@ -102,6 +147,7 @@ class _Checks:
             self._report("probing", probes=len(manifest.probes))
             for number, probe in enumerate(manifest.probes):
                 run_probe(runs, web, probe, number)
+        return prepared, outputs
 
 
 def _progress(report: Report) -> Callable[[int, int], None]:

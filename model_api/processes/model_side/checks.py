@@ -8,7 +8,7 @@ import numpy as np
 
 from model_api.errors import ProbeFailed, Refused
 from model_api.repository.manifest import Probe
-from model_api.tasks.contract import Array, Limits, WebSide
+from model_api.tasks.contract import Array, Limits, Prepared, WebSide
 
 # bfloat16's rounding stays above 0.999, a broken kernel is far below. int8 costs more, and more with some weights than
 # with others: .99 and above with those measured (docs/precision.md); an author may ask for a closer bound.
@@ -24,9 +24,8 @@ class Runs(Protocol):
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]: ...
 
 
-def warm(model: Runs, web: WebSide, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Array]:
-    """Run built-in inputs one by one and all at once; the outputs of the latter, all finite. Raises ProbeFailed."""
-    prepared = web.prepare(inputs, parameters)
+def warm(model: Runs, prepared: Prepared) -> list[Array]:
+    """Run the built-in inputs one by one and all at once; the outputs of the latter, all finite. Raises ProbeFailed."""
     for array in prepared.arrays:
         model.forward([array], prepared.parameters)
     outputs = list(model.forward(prepared.arrays, prepared.parameters))

@@ -62,7 +62,7 @@ class EmbeddingWeb(WebSide):
     """Web side."""
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
-        self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
+        self._tokenizer = TextTokenizer(folder, manifest.options, limits)
         defaults = {
             "truncate": bool(manifest.options.get("truncate", False)),
             "normalize": read_normalize(folder, manifest.options),

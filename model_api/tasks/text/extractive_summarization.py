@@ -34,7 +34,7 @@ class ExtractiveWeb(WebSide):
     """Web side. A row is a sentence; `context` is the articles, their spans, and how many sentences are wanted."""
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
-        self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
+        self._tokenizer = TextTokenizer(folder, manifest.options, limits)
         self._limits = limits
         defaults = {
             "max_sentences": manifest.options.get("max_sentences", 3),

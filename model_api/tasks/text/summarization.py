@@ -33,7 +33,7 @@ class SummarizationWeb(WebSide):
         config = read_json(folder / "config.json", {})
         own = (config.get("task_specific_params") or {}).get("summarization", {})
         self._prefix = str(manifest.options.get("prefix", own.get("prefix", "")))
-        self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars + len(self._prefix))
+        self._tokenizer = TextTokenizer(folder, manifest.options, limits, more_chars=len(self._prefix))
         self._limits = limits
         self._defaults = generation_defaults(manifest)
         self._end_id = config.get("eos_token_id", 1)

@@ -68,7 +68,7 @@ class ClassificationWeb(WebSide):
     """Web side. A row is a text, or a window of one."""
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
-        self._tokenizer = TextTokenizer(folder, manifest.options, limits.max_text_chars)
+        self._tokenizer = TextTokenizer(folder, manifest.options, limits)
         self._limits = limits
         self._labels = read_labels(folder, manifest)
         multi_label = read_json(folder / "config.json", {}).get("problem_type") == "multi_label_classification"

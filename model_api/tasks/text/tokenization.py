@@ -1,6 +1,5 @@
-"""Texts to token ids, in the web process, with the model's own tokenizer.json. Never truncates silently."""
+"""Texts to token ids within the model's limits. Never truncates silently."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
-from tokenizers.implementations import BertWordPieceTokenizer
 
-from model_api.errors import InvalidInput, Refused
+from model_api.errors import InvalidInput
+from model_api.repository.bounded_json import read_json as read_bounded_json
+from model_api.tasks.contract import Limits
+from model_api.tasks.text.encoding import MAX_CONFIG_BYTES, Encoded, Encoder, LocalEncoder
 
 # RoBERTa numbers positions from padding_idx + 1 = 2, so two of its position embeddings can't hold tokens.
+Ids = Sequence[int] | npt.NDArray[np.int32]
 _POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}
 
 
@@ -28,15 +29,12 @@ class Tokens:
 class TextTokenizer:
     """A model's tokenizer with its limits. Safe on many threads: nothing about it changes after construction."""
 
-    def __init__(self, folder: Path, options: Mapping[str, Any], max_text_chars: int) -> None:
-        """Read the tokenizer and the length limits of the model in `folder`. Raises Refused naming the file."""
-        self._tokenizer = _load_tokenizer(folder)
-        # The file may ask for both: they'd change answers silently, and setting them later isn't thread-safe.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+    def __init__(self, folder: Path, options: Mapping[str, Any], limits: Limits, more_chars: int = 0) -> None:
+        """Read the tokenizer (unless it runs elsewhere) and the length limits of the model in `folder`; `more_chars`
+        are what the task itself adds to a text. Raises Refused naming the file."""
+        self._encoder: Encoder = LocalEncoder(folder) if limits.encoder is None else limits.encoder
         self.max_tokens = int(options.get("max_tokens", read_max_tokens(folder)))
-        self._max_text_chars = max_text_chars
-        self._n_special = len(self._tokenizer.encode("").ids)
+        self._max_text_chars = limits.max_text_chars + more_chars
 
     def encode(self, texts: Sequence[Any], pointer: str, truncate: bool) -> Tokens:
         """Token ids with the model's special tokens.
@@ -46,11 +44,10 @@ class TextTokenizer:
         """
         for index, text in enumerate(texts):
             check_text(text, f"{pointer}/{index}", self._max_text_chars)
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
         ids: list[npt.NDArray[np.int32]] = []
         truncated: list[int] = []
-        for index, encoding in enumerate(encodings):
-            row = self._tokens_of(encoding, f"{pointer}/{index}")
+        for index, encoded in enumerate(self._encoder.encode(texts)):
+            row = self._tokens_of(encoded, f"{pointer}/{index}")
             if len(row) > self.max_tokens:
                 if not truncate:
                     raise InvalidInput(
@@ -58,7 +55,7 @@ class TextTokenizer:
                         ' shorten it or send "parameters": {"truncate": true}',
                         f"{pointer}/{index}",
                     )
-                row = _cut(row, encoding.special_tokens_mask, self.max_tokens)
+                row = _cut(row, encoded.ends, self.max_tokens)
                 truncated.append(index)
             ids.append(np.asarray(row, dtype=np.int32))
         return Tokens(ids, truncated)
@@ -72,9 +69,9 @@ class TextTokenizer:
         for index, text in enumerate(texts):
             check_text(text, f"{pointer}/{index}", self._max_text_chars)
         windows = []
-        for index, encoding in enumerate(self._tokenizer.encode_batch_fast(list(texts))):
-            row = self._tokens_of(encoding, f"{pointer}/{index}")
-            lead, trail = _special_ends(encoding.special_tokens_mask)
+        for index, encoded in enumerate(self._encoder.encode(texts)):
+            row = self._tokens_of(encoded, f"{pointer}/{index}")
+            lead, trail = encoded.ends
             inner = row[lead : len(row) - trail]
             size = max(1, self.max_tokens - lead - trail)
             count = -(-len(inner) // size) if len(row) > self.max_tokens else 1
@@ -83,16 +80,15 @@ class TextTokenizer:
             windows.append([np.asarray([*row[:lead], *p, *row[len(row) - trail :]], np.int32) for p in pieces])
         return windows
 
-    def _tokens_of(self, encoding: Encoding, pointer: str) -> list[int]:
+    def _tokens_of(self, encoded: Encoded, pointer: str) -> Ids:
         """Raises InvalidInput at `pointer` if nothing is left of the text: the answer would be about no text at all."""
-        row: list[int] = encoding.ids
-        if len(row) <= self._n_special:
+        if len(encoded.ids) <= self._encoder.n_special:
             raise InvalidInput("text is empty but for characters that the model's tokenizer drops", pointer)
-        return row
+        return encoded.ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens, special ones left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return self._encoder.decode(ids)
 
 
 def check_text(text: Any, pointer: str, max_text_chars: int) -> None:
@@ -109,34 +105,11 @@ def check_text(text: Any, pointer: str, max_text_chars: int) -> None:
         raise InvalidInput("text holds half of a surrogate pair, which is no Unicode text", pointer) from None
 
 
-def _cut(row: Sequence[int], special: Sequence[int], max_tokens: int) -> list[int]:
+def _cut(row: Ids, ends: tuple[int, int], max_tokens: int) -> Sequence[int]:
     """Drop tokens at the end of the text but keep the special tokens around it, as transformers truncates."""
-    n_lead, n_trail = _special_ends(special)
+    n_lead, n_trail = ends
     keep = max_tokens - n_trail
     return [*row[:keep], *row[len(row) - n_trail :]] if keep > n_lead else list(row[:max_tokens])
-
-
-def _special_ends(special: Sequence[int]) -> tuple[int, int]:
-    """How many special tokens stand before and after the text."""
-    n_lead = next((i for i, flag in enumerate(special) if not flag), 0)
-    n_trail = next((i for i, flag in enumerate(reversed(special)) if not flag), 0)
-    return n_lead, n_trail
-
-
-def _load_tokenizer(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    try:
-        if path.exists():
-            return Tokenizer.from_file(str(path))
-        config = read_json(folder / "tokenizer_config.json", {})
-        if (folder / "vocab.txt").exists():
-            lowercase = bool(config.get("do_lower_case", True))
-            return BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)._tokenizer  # type: ignore[no-any-return]
-    except Refused:
-        raise
-    except Exception as error:  # tokenizers raises bare Exception on a bad file
-        raise Refused(path.name, f"not a tokenizer ({error})") from error
-    raise Refused("tokenizer.json", "missing; save the model with a fast tokenizer (save_pretrained writes it)")
 
 
 def read_max_tokens(folder: Path) -> int:
@@ -154,8 +127,6 @@ def read_max_tokens(folder: Path) -> int:
 def read_json(path: Path, default: Any) -> Any:
     """The file's JSON value, `default` if it doesn't exist. Raises Refused naming the file."""
     try:
-        return json.loads(path.read_bytes())
+        return read_bounded_json(path, MAX_CONFIG_BYTES)
     except FileNotFoundError:
         return default
-    except ValueError as error:
-        raise Refused(path.name, f"not JSON ({error})") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import InvalidInput, Refused
+from model_api.tasks.contract import Limits
 from model_api.tasks.text.tokenization import TextTokenizer, read_max_tokens
 from tests.rigs.models import tiny_model
 
@@ -16,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tokenizer(folder: Path, **options: object) -> TextTokenizer:
-    return TextTokenizer(folder, options, max_text_chars=5000)
+    return TextTokenizer(folder, options, Limits(5000))
 
 
 def test_ids_carry_the_special_tokens_and_no_padding(folder: Path) -> None:

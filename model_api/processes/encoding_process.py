@@ -1,0 +1,121 @@
+"""The web process's end of a version's encoding process: it runs the tokenizer that the web process must not run.
+
+It is a child of the version's leader, and what a text does to it (a panic, a search without end, all memory) ends it
+alone. One question runs at a time, in pieces, so that a long text doesn't hold the short ones behind it.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_api.errors import DeadlineExceeded, ForwardFailed, LaneFailed, ModelNotReady, QueueFull
+from model_api.processes import messages
+from model_api.tasks.contract import Array
+from model_api.tasks.text.encoding import ArrivedText, Encoded
+
+ANSWER_TIMEOUT_S = 5.0  # for a piece; the longest text that is allowed takes a tenth of a second
+TURN_TIMEOUT_S = 10.0
+MAX_WAITING = 16
+PIECE_CHARS = 65_536
+PIECE_TEXTS = 256
+
+
+class EncodingProcess:
+    """An Encoder (tasks/text/encoding.py). Any thread."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        """`kill` has the leader end the process and start another."""
+        self._kill = kill
+        self._changed = threading.Condition()
+        self._connection: socket.socket | None = None
+        self._busy = False
+        self._closed = False
+        self._waiting = 0
+        self.n_special = 0
+
+    def connect(self, connection: socket.socket) -> None:
+        """The leader started one (anew)."""
+        connection.settimeout(ANSWER_TIMEOUT_S)
+        with self._changed:
+            self._connection = connection
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def is_there(self) -> bool:
+        return self._connection is not None
+
+    def encode(self, texts: Sequence[str]) -> Sequence[Encoded]:
+        encoded: list[Encoded] = []
+        for piece in _pieces(texts):
+            header, arrays = self._ask({"texts": piece})
+            self.n_special = header["n_special"]
+            ends = header["ends"]
+            encoded += [ArrivedText(ids, (lead, trail)) for ids, (lead, trail) in zip(arrays, ends, strict=True)]
+        return encoded
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._ask({}, [np.asarray(ids, np.int32)])[0]["text"])
+
+    def _ask(self, header: Mapping[str, Any], arrays: Sequence[Array] = ()) -> tuple[dict[str, Any], list[Array]]:
+        connection = self._take_turn()
+        try:
+            messages.send(connection, header, arrays)
+            reply, outputs = messages.receive(connection)
+        except (OSError, ValueError) as error:
+            self._lose(connection)
+            if isinstance(error, TimeoutError):
+                self._kill()
+                raise DeadlineExceeded("the model's tokenizer took too long on this input") from error
+            raise LaneFailed("the model's tokenizer ended under this request") from error
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+        if "error" in reply:
+            raise ForwardFailed("the model's tokenizer failed on this input")
+        return reply, outputs
+
+    def _take_turn(self) -> socket.socket:
+        def free() -> bool:
+            return self._closed or (self._connection is not None and not self._busy)
+
+        with self._changed:
+            if self._waiting >= MAX_WAITING:
+                raise QueueFull("too many requests wait for the model's tokenizer")
+            self._waiting += 1
+            try:
+                in_time = self._changed.wait_for(free, TURN_TIMEOUT_S)
+            finally:
+                self._waiting -= 1
+            if self._closed:
+                raise ModelNotReady("this version", "its processes are going away")
+            if not in_time or self._connection is None:
+                raise DeadlineExceeded("the model's tokenizer was busy with other requests")
+            self._busy = True
+            return self._connection
+
+    def _lose(self, connection: socket.socket) -> None:
+        with self._changed:
+            if self._connection is connection:
+                self._connection = None
+        connection.close()
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[list[str]]:
+    piece: list[str] = []
+    n_chars = 0
+    for text in texts:
+        if piece and (n_chars + len(text) > PIECE_CHARS or len(piece) == PIECE_TEXTS):
+            yield piece
+            piece, n_chars = [], 0
+        piece.append(text)
+        n_chars += len(text)
+    if piece:
+        yield piece

@@ -1,0 +1,41 @@
+"""What a version's processes may take of the machine. Each sets it on itself before it opens the model's files."""
+
+import contextlib
+import os
+import resource
+from pathlib import Path
+
+LEADER_OOM_SCORE, ENCODER_OOM_SCORE, TRIAL_OOM_SCORE = 500, 700, 800  # the web process has 0: it goes last
+SLACK = 2  # an estimate is of weights; buffers, compiled code and the allocator's own come on top
+SPARE_BYTES = 2**30
+
+
+def be_ended_before_others(oom_score: int) -> None:
+    """When memory runs out the kernel ends the highest score first. Children inherit it; elsewhere than on Linux: no
+    effect."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(oom_score))
+
+
+def bound_memory(estimated_bytes: int) -> None:
+    """Bound what this process, and each of its children by itself, may allocate from now on (mapped files don't count).
+    Beyond it allocations fail, in this process alone."""
+    limit_bytes = _allocated_bytes() + SLACK * estimated_bytes + SPARE_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def run_in_the_background() -> None:
+    """Take the processor only when nobody else wants it."""
+    os.nice(19)
+
+
+def _allocated_bytes() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    return 2**32

@@ -1,0 +1,125 @@
+"""A model's tokenizer at work: texts to token ids and back. Either here, or in a process of the model's own.
+
+Whatever the library or the model's tables do, panics included, is an error of this one text.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+
+from model_api.errors import ForwardFailed, Refused
+from model_api.repository.bounded_json import read_json
+
+MAX_CONFIG_BYTES = 4 * 2**20  # Gemma's tokenizer_config.json has 1.2 MB
+
+
+class Encoded(Protocol):
+    """One text's token ids with the model's special tokens."""
+
+    @property
+    def ids(self) -> Sequence[int] | npt.NDArray[np.int32]: ...
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """How many special tokens stand before and after the text."""
+
+
+class Encoder(Protocol):
+    """Called on many threads at once. Raises ForwardFailed for a text that the tokenizer fails on; where it runs in
+    another process also QueueFull, DeadlineExceeded, LaneFailed and ModelNotReady."""
+
+    @property
+    def n_special(self) -> int:
+        """Tokens of a text that holds nothing. Known once something was encoded."""
+
+    def encode(self, texts: Sequence[str]) -> Sequence[Encoded]: ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated tokens, special ones left out."""
+
+
+class _LocalText:
+    """The special tokens are counted only where somebody asks."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.ids: list[int] = encoding.ids
+        self._encoding = encoding
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return special_ends(self._encoding.special_tokens_mask)
+
+
+def special_ends(special: Sequence[int]) -> tuple[int, int]:
+    """How many special tokens stand before and after the text."""
+    n_lead = next((i for i, flag in enumerate(special) if not flag), 0)
+    n_trail = next((i for i, flag in enumerate(reversed(special)) if not flag), 0)
+    return n_lead, n_trail
+
+
+class LocalEncoder:
+    """In this process. Safe on many threads: nothing about it changes after construction."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises Refused naming the file."""
+        with _as_refusal("tokenizer.json"):
+            self._tokenizer = _load(folder)
+            # The file may ask for both: they'd change answers silently, and setting them later isn't thread-safe.
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+            self.n_special = len(self._tokenizer.encode("").ids)
+
+    def encode(self, texts: Sequence[str]) -> Sequence[Encoded]:
+        with _as_failure():
+            return [_LocalText(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        with _as_failure():
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+@dataclass(frozen=True)
+class ArrivedText:
+    """A text that another process encoded."""
+
+    ids: npt.NDArray[np.int32]
+    ends: tuple[int, int]
+
+
+def _load(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if path.exists():
+        return Tokenizer.from_file(str(path))
+    if (folder / "vocab.txt").exists():
+        config = folder / "tokenizer_config.json"
+        lowercase = not config.exists() or bool(read_json(config, MAX_CONFIG_BYTES).get("do_lower_case", True))
+        return BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)._tokenizer  # type: ignore[no-any-return]
+    raise Refused("tokenizer.json", "missing; save the model with a fast tokenizer (save_pretrained writes it)")
+
+
+@contextmanager
+def _as_refusal(path: str) -> Iterator[None]:
+    """The library raises bare Exceptions on a bad file, and its panics derive from BaseException alone."""
+    try:
+        yield
+    except (Refused, OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise Refused(path, f"not a tokenizer ({str(error)[:200]})") from error
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ForwardFailed("the model's tokenizer failed on this input") from error
