@@ -219,10 +219,7 @@ class Manager:
                 settled["precision_reason"] = version.precision_reason
             self._log("version ready", version, after_s=version.timeline[-1]["after_s"], **settled)
         elif kind == "failed":
-            if event["final"]:
-                self._refuse(version, event["reason"])
-            else:
-                self._fail(version, event["reason"])
+            (self._refuse if event["final"] else self._fail)(version, event["reason"])
         elif kind == "gone":
             self._on_gone(version)
         if version.name in self._models:
