@@ -36,7 +36,7 @@ forwarder_headers = ""  # no header of a caller's (SCRIPT_NAME, PATH_INFO) may s
 control_socket_disable = True  # nothing but HTTP controls this process
 accesslog = None  # the application writes one JSON line per request
 errorlog = "-"
-logconfig_dict = logging_config(_settings.log_level)
+logconfig_dict = logging_config(_settings.log_level, _settings.log_format)
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - the heartbeat file must not wait for a disk
 
 

@@ -211,6 +211,11 @@ class Settings(JobSettings):
         "INFO",
         description="Least severe level that is logged.",
     )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        validation_alias="LOG_FORMAT",
+        description="`json`: an object per line; `text`: lines for a person; `auto`: text on a terminal, else json.",
+    )
     bind: str = Field(
         "127.0.0.1",
         description="Address that the API listens on; behind nginx the loopback one.",

@@ -77,4 +77,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("train: interrupted; nothing was published", file=sys.stderr)
+        sys.exit(130)

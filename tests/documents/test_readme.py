@@ -49,7 +49,7 @@ def test_the_python_line_prints_an_embedding(minilm_api: Server) -> None:
 def test_the_serve_script_prints_the_same_curl() -> None:
     script = (ROOT / "scripts" / "serve").read_text()
     (curl,) = [command for command in COMMANDS if command.startswith("curl ")]
-    assert curl.replace("127.0.0.1:8000", "$host:$PORT") in script
+    assert curl in script
 
 
 def test_every_route_is_listed(minilm_api: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_api.web.logs import JsonFormatter
+from model_api.web.logs import JsonFormatter, TextFormatter, wants_text
 from tests.rigs.stand_in_service import StandInService, stand_in_app
 
 
@@ -101,3 +101,26 @@ def test_an_exception_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = read()
     assert (line["level"], line["message"]) == ("ERROR", "it broke")
     assert line["exception"].startswith("Traceback")
+
+
+def test_a_persons_line(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("model_api.x", logging.WARNING, "", 0, "version refused", (), None)
+    record.fields = {"model": "m", "reason": "no \x1b[31mcolour\nand no second line", "empty": None}
+    line = TextFormatter().format(record)
+    assert line[8:] == r" WARNING version refused  model=m  reason=no \x1b[31mcolour\nand no second line"
+
+
+@pytest.mark.parametrize(("asked", "terminal", "text"), [("auto", True, True), ("auto", False, False)])
+def test_a_terminal_gets_text(asked: str, terminal: bool, text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert wants_text(asked) is text
+    assert wants_text("text")
+    assert not wants_text("json")
+
+
+def test_who_asks_for_health_writes_no_line(capsys: pytest.CaptureFixture[str], service_and_client: Pair) -> None:
+    read = start_logging(capsys)
+    _, client = service_and_client
+    for path in ("/healthz", "/readyz", "/metrics", "/mount_check"):
+        client.get(path)
+    assert read() == []

@@ -7,6 +7,7 @@ again in the same way. Exit codes: 0 done, 1 some rows have errors, 2 wrong argu
 
 import argparse
 import json
+import socket
 import sys
 import threading
 import time
@@ -121,6 +122,9 @@ def _asker(url: str | None, model: str, parameters: dict[str, Any]) -> Asker:
         try:
             server.ask([])
         except TryLater as error:
+            if isinstance(error.__cause__, ConnectionRefusedError | socket.gaierror):
+                server.close()
+                raise Hopeless(f"nothing answers at {url}: is that the server's address, and does it run?") from error
             print(f"predict: {error}; trying for some minutes", file=sys.stderr)
         except Hopeless:
             server.close()

@@ -128,3 +128,13 @@ def processes_of(instance: str) -> list[int]:
             except OSError:
                 continue  # it ended meanwhile
     return found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_an_address_where_nothing_answers_is_told_at_once(tmp_path: Path, host: str) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text\na\n")
+    done = predict(rows, "--model", "tiny", "--column", "text", "--url", f"http://{host}:9")
+    assert done.returncode == 3
+    assert "nothing answers at" in done.stderr
+    assert "Traceback" not in done.stderr

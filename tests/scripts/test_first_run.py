@@ -1,0 +1,135 @@
+"""What a newcomer meets: a port that is taken, a set-up that was interrupted, Ctrl-C at any moment."""
+
+import http.server
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.rigs.polling import wait_until
+from tests.rigs.project import ROOT
+
+CURL = "curl http://127.0.0.1:8000/sim"
+
+
+def test_a_taken_port_is_told_before_anything_else(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            ["scripts/serve"], cwd=ROOT, env={**os.environ, "PORT": port}, capture_output=True, text=True, timeout=30
+        )
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stderr
+    assert not done.stdout
+
+
+def test_a_mistyped_root_makes_no_store(tmp_path: Path) -> None:
+    typo = tmp_path / "esf"
+    environment = {**os.environ, "MODEL_API_EFS_ROOT": str(typo)}
+    done = subprocess.run(["scripts/serve"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "holds no store" in done.stderr
+    assert not typo.exists()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The set-up script in a project that needs nothing; what installs is a stand-in."""
+    scripts = tmp_path / "project" / "scripts"
+    scripts.mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/setup", scripts)
+    for name in ("install", "install-torch", "native", "pip"):
+        (scripts / name).write_text("#!/bin/sh\nexit 0\n")
+        (scripts / name).chmod(0o755)
+    for name in ("", "-torch", "-demo"):
+        (scripts.parent / f"requirements{name}.txt").touch()
+    shutil.copytree(ROOT / "native", scripts.parent / "native", ignore=shutil.ignore_patterns("build", "*.so"))
+    return scripts.parent
+
+
+def set_up(project: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["scripts/setup"], cwd=project, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(project: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(project / ".venv")], check=True)
+    done = set_up(project)
+    assert done.returncode == 0, done.stderr
+    pip = subprocess.run([project / ".venv/bin/python", "-m", "pip", "--version"], capture_output=True, check=False)
+    assert pip.returncode == 0
+    assert list((project / ".venv").glob("installed-*"))
+
+
+def test_an_interrupted_installation_is_taken_up_again(project: Path, tmp_path: Path) -> None:
+    install, began = project / "scripts/install", tmp_path / "began"
+    install.write_text(f"#!/bin/sh\ntouch {began}\nexec sleep 100\n")
+    with subprocess.Popen(["scripts/setup"], cwd=project, start_new_session=True) as running:
+        wait_until(began.exists, within_s=60)
+        os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C does: everybody in the terminal hears it
+        assert running.wait(30) not in (0, None)
+    assert not list((project / ".venv").glob("installed-*"))
+    install.write_text("#!/bin/sh\nexit 0\n")
+    assert set_up(project).returncode == 0
+    assert list((project / ".venv").glob("installed-*"))
+
+
+@contextmanager
+def ready_server() -> Iterator[str]:
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/readyz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def beside(url: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """`scripts/serve`'s last lines, with `sleep` for a server."""
+    script = f"{sys.executable} -m scripts.beside_server {url} {folder} $$ <<< '{CURL}' & exec sleep 100"
+    return subprocess.Popen(
+        ["bash", "-c", script], cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_it_says_when_the_server_is_ready_and_how_to_ask(tmp_path: Path) -> None:
+    with ready_server() as url, beside(url, tmp_path, MODEL_API_MODELS="minilm") as server:
+        assert server.stderr is not None
+        try:
+            assert server.stderr.readline() == f"serve: ready. Open {url}/ or try:\n"
+            assert server.stderr.readline().strip() == CURL.replace("http://127.0.0.1:8000", url)
+        finally:
+            server.kill()
+
+
+def test_it_ends_with_the_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with beside(url, tmp_path) as server:
+            silent.accept()[0].close()
+            server.kill()
+            server.wait(10)
+            assert server.stderr is not None
+            # Its standard error closes when the last process that has it is gone.
+            reader = threading.Thread(target=server.stderr.read, daemon=True)
+            reader.start()
+            reader.join(20)
+            assert not reader.is_alive()
