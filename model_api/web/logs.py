@@ -82,8 +82,8 @@ def logging_config(level: str = "INFO", log_format: str = "json") -> dict[str, A
 
 
 def log_request(fields: Mapping[str, Any]) -> None:
-    """One line for one answered request. A 5xx is a warning: the cause has its own line. Asking for health, as balancers
-    do every few seconds, is told at level DEBUG."""
+    """One line for one answered request. A 5xx is a warning: the cause has its own line. Asking for health, as
+    balancers do every few seconds, is told at level DEBUG."""
     level = logging.WARNING if fields["status"] >= 500 else logging.INFO
     if fields.get("path") in _HEALTH:
         level = logging.DEBUG
