@@ -4,7 +4,8 @@ import logging
 
 from flask_openapi3 import Info, OpenAPI
 
-from model_api.jobs.start import Jobs, open_embedded
+from model_api.jobs.opening import open_embedded
+from model_api.jobs.start import Jobs
 from model_api.serving.calls import ModelService
 from model_api.serving.start import start_service
 from model_api.settings import Settings, unknown_settings
@@ -13,7 +14,7 @@ from model_api.web.metrics import Metrics
 from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
 from model_api.web.requests import ApiRequest
-from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity
+from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity, uploads
 from model_api.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
     problems.register(app)
-    for module in (similarity, predictions, scores, models, jobs, cache, health, home, docs_page, render):
+    for module in (similarity, predictions, scores, models, jobs, uploads, cache, health, home, docs_page, render):
         app.register_api(module.blueprint)
     docs.register(app)
     return app

@@ -13,7 +13,12 @@ ModelApiError
 │   ├── JobFailed                the job has no result: it failed
 │   ├── JobCancelled             the job has no result: it was cancelled
 │   ├── JobExpired               what the job gave is kept no longer
-│   └── IdempotencyKeyReused     the same key came with other work
+│   ├── IdempotencyKeyReused     the same key came with other work
+│   ├── NotSigned                the address is not, or no longer, good
+│   ├── UnknownUpload            this caller never asked for such an upload
+│   ├── UploadConflict           its bytes haven't come yet, or came already
+│   ├── UploadExpired            its bytes didn't come in time
+│   └── UploadRefused            its bytes aren't what was announced
 ├── ServingError                 the caller did nothing wrong
 │   ├── QueueFull                too much is waiting already
 │   ├── DeadlineExceeded         no answer within the request's time limit
@@ -118,6 +123,26 @@ class JobExpired(RequestError):
 
 class IdempotencyKeyReused(RequestError):
     """The same key came with other work."""
+
+
+class NotSigned(RequestError):
+    """The address is not, or no longer, good."""
+
+
+class UnknownUpload(RequestError):
+    """This caller never asked for such an upload."""
+
+
+class UploadConflict(RequestError):
+    """The upload's bytes haven't come yet, or came already."""
+
+
+class UploadExpired(RequestError):
+    """The upload's bytes didn't come in time."""
+
+
+class UploadRefused(RequestError):
+    """The upload's bytes aren't what was announced; they were dropped."""
 
 
 class ServingError(ModelApiError):

@@ -68,6 +68,7 @@ class Job:
     version: str | None = None
     digest: str | None = None  # of the weights asked for; once there is a result, of those that gave it
     pinned: bool = False  # the caller named the version: no other may answer
+    upload: str | None = None  # the upload that it works on
     owner: str = ""
     ttl_s: float
     created: float
@@ -180,10 +181,12 @@ def beat(job: Job | None, fence: int, progress: Progress) -> Job:
     return _written(check_lease(job, fence), progress=progress)
 
 
-def succeed(job: Job | None, fence: int, result: Payload, weights: Mapping[str, str | None], now: float) -> Job:
+def succeed(
+    job: Job | None, fence: int, result: Payload, weights: Mapping[str, str | None], now: float, progress: Progress
+) -> Job:
     """`weights` are the model, version and digest that gave the result. Raises LeaseLost."""
     job = check_lease(job, fence)
-    done = replace(job.progress, done=job.progress.total)
+    done = replace(progress, done=progress.total)
     return _over(job, Status.SUCCEEDED, now, result=result, error=None, progress=done, **weights)
 
 
@@ -248,6 +251,7 @@ def ask_again(job: Job, asked: Job, now: float) -> Job:
             version=asked.version,
             digest=asked.digest,
             pinned=asked.pinned,
+            upload=asked.upload,
             ttl_s=asked.ttl_s,
             notify=asked.notify,
             created=now,

@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol
 from urllib.parse import quote, urlencode
 
 from model_api.errors import JobsDown
+from model_api.repository.files import sync_folder
 
 _KEY = re.compile(r"[a-z]+/[A-Za-z0-9_-]{1,128}\.[0-9a-f]{32}")
 ADDRESS_VALID_S = 3600
@@ -28,11 +29,19 @@ class ObjectGone(Exception):
     """No object of that key: it was dropped, or never written."""
 
 
+class ObjectExists(Exception):
+    """There is an object of that key already, and it stays as it is."""
+
+
 class Objects(Protocol):
     """Any thread. All methods raise JobsDown where the store can't do it, and ObjectGone for what isn't there."""
 
     def writer(self, key: str, media_type: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A stream to write to; the object is there, and on disk, when the block ends without an exception."""
+        """A stream to write to; the object is there, and on disk, when the block ends without an exception. Raises
+        ObjectExists then, if it was there before."""
+
+    def adopt(self, key: str, file: Path, media_type: str) -> None:
+        """Make an object of a local file, which may be gone afterwards."""
 
     def reader(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
 
@@ -127,7 +136,7 @@ class FileObjects:
     @contextlib.contextmanager
     def writer(self, key: str, media_type: str) -> Iterator[BinaryIO]:
         file = self.path(key)
-        aside = file.with_name(f".{file.name}.new")
+        aside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
         with _disk_errors():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             stream = aside.open("xb")
@@ -137,13 +146,29 @@ class FileObjects:
                 with _disk_errors():
                     stream.flush()
                     os.fsync(stream.fileno())
-            with _disk_errors():
-                aside.replace(file)
-                _sync_folder(file.parent)
-        except BaseException:
+            self._name(aside, file)
+        finally:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
-            raise
+
+    def adopt(self, key: str, file: Path, media_type: str) -> None:
+        """`file` must lie on the same disk, and has been synced."""
+        kept = self.path(key)
+        with _disk_errors():
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._name(file, kept)
+        with _disk_errors():
+            file.unlink()
+
+    def _name(self, file: Path, key_file: Path) -> None:
+        """Let the object appear: in one step, and never over another."""
+        try:
+            with _disk_errors(FileExistsError):
+                os.link(file, key_file)
+        except FileExistsError:
+            raise ObjectExists(key_file.name) from None
+        with _disk_errors():
+            sync_folder(key_file.parent)
 
     @contextlib.contextmanager
     def reader(self, key: str) -> Iterator[BinaryIO]:
@@ -203,16 +228,10 @@ class _Stream:
 
 
 @contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
+def _disk_errors(*let_pass: type[OSError]) -> Iterator[None]:
     try:
         yield
+    except let_pass:
+        raise
     except OSError as error:
         raise JobsDown(f"the disk of the jobs fails ({error.strerror})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,6 +28,7 @@ MAX_INLINE_BYTES = 64 * 1024
 LOOK_S = 0.5  # how soon a waiting caller sees what another process did
 WAITING_KNOWN_S = 1.0
 _CLAIM_AT_ONCE = 8
+MANY = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Request:
     version: str | None
     digest: str | None
     pinned: bool = False
+    upload: str | None = None
     owner: str
     ttl_s: float
     nonce: str = ""
@@ -96,6 +98,7 @@ class JobQueue:
             version=request.version,
             digest=request.digest,
             pinned=request.pinned,
+            upload=request.upload,
             owner=request.owner,
             ttl_s=request.ttl_s,
             created=now,
@@ -163,6 +166,11 @@ class JobQueue:
         now = self.records.now()
         return [states.seen(job, now) for job in self.records.page(listing, now)]
 
+    def uploads_waited_for(self) -> set[str]:
+        """The uploads of jobs that aren't over."""
+        unfinished = [*self.records.running(MANY), *self.records.queued(MANY)]
+        return {job.upload for job in unfinished if job.upload is not None}
+
     # What workers do
 
     def claim_next(self, worker: str) -> Job | None:
@@ -191,10 +199,13 @@ class JobQueue:
         """Raises LeaseLost if the claim no longer counts, JobsDown."""
         states.check_lease(self.records.get(job.id), job.fence)
 
-    def succeed(self, job: Job, result: Payload, weights: Mapping[str, str | None]) -> Job:
+    def succeed(
+        self, job: Job, result: Payload, weights: Mapping[str, str | None], progress: Progress | None = None
+    ) -> Job:
         """Raises LeaseLost, JobsDown."""
+        done = progress or job.progress
         return self._under_lease(
-            job, lambda found: states.succeed(found, job.fence, result, weights, self.records.now())
+            job, lambda found: states.succeed(found, job.fence, result, weights, self.records.now(), done)
         )
 
     def fail(self, job: Job, problem: Mapping[str, Any], *, for_good: bool) -> Job:

@@ -72,6 +72,9 @@ class Records(Protocol):
 
     def running(self, limit: int) -> Sequence[Job]: ...
 
+    def queued(self, limit: int) -> Sequence[Job]:
+        """All that are queued, whether or not they may start."""
+
     def count_waiting(self) -> int:
         """How many are queued."""
 
@@ -138,6 +141,9 @@ class SqliteRecords:
 
     def running(self, limit: int) -> Sequence[Job]:
         return self._select("status = 'running' LIMIT :limit", limit=limit)
+
+    def queued(self, limit: int) -> Sequence[Job]:
+        return self._select("status = 'queued' LIMIT :limit", limit=limit)
 
     def count_waiting(self) -> int:
         with self._using() as connection:

@@ -189,7 +189,7 @@ class Runner:
         queue, job = self._queue, run.job
         try:
             outcome = self._work(run)
-            return lambda: queue.succeed(job, self._payload(job, outcome), outcome.weights)
+            return lambda: queue.succeed(job, self._payload(job, outcome), outcome.weights, run.progress)
         except PASSING as error:
             log.info("job postponed", extra={"fields": {"job": job.id, "reason": str(error)}})
             return lambda: queue.postpone(job, POSTPONE_S)

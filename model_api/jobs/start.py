@@ -1,100 +1,32 @@
-"""The jobs of a web process: their stores opened, their workers started, and what the HTTP edge asks of them."""
+"""The jobs of a web process: started, and what the HTTP edge asks of them."""
 
 import logging
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from model_api.errors import JobsDown, ModelApiError, WorkerVanished
-from model_api.jobs.documents import notice
+from model_api.errors import JobsDown, ModelApiError
+from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.job import Job, Status, canonical
 from model_api.jobs.job import fingerprint as fingerprint_of
-from model_api.jobs.notices import SECRET_PREFIX, Notifier, check_url, key_of
-from model_api.jobs.objects import FileObjects, Signer, read_secret
-from model_api.jobs.presence import Presence
+from model_api.jobs.notices import check_url
+from model_api.jobs.opening import Parts
 from model_api.jobs.queue import JobQueue, Request
-from model_api.jobs.records import SqliteRecords
-from model_api.jobs.runner import Runner
-from model_api.jobs.sweeping import Sweeper
-from model_api.jobs.work import Work, canonical_work, examine
-from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
+from model_api.jobs.uploads import Upload
+from model_api.jobs.work import canonical_work, examine
 from model_api.serving.calls import CallContext, ModelService
 from model_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
-VANISHED = "the worker that ran the job was not heard of any more"
 REOPEN_S = 10.0
-STUCK_GRACE_S = 60.0
 MAX_HANDED_OVER = 1000  # requests that timed out, remembered so that a repetition joins their job
 JOINABLE = (Status.QUEUED, Status.RUNNING, Status.SUCCEEDED)
 HAND_OVER_TTL_S = 3600.0
 HAND_OVER_WAITING = 100  # jobs waiting by then: more of them help nobody
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What works together once the stores are open."""
-
-    queue: JobQueue
-    runner: Runner
-    notifier: Notifier
-    objects: FileObjects
-    signer: Signer
-    presence: Presence
-
-    def start(self) -> None:
-        self.runner.start()
-        self.notifier.start()
-
-    def stop(self) -> None:
-        self.runner.stop()
-        self.notifier.stop()
-        self.queue.records.close()
-        self.presence.close()
-
-
-def jobs_folder(settings: Settings) -> Path:
-    """Beside the local store, unless the settings say where."""
-    store = settings.local_store
-    return settings.jobs_dir or store.with_name(f"{store.name}.jobs")
-
-
-def open_embedded(
-    service: ModelService, settings: Settings, problem_of: Callable[[Exception], Mapping[str, Any]]
-) -> Parts:
-    """Everything in one folder of a local disk. Starts nothing. Raises JobsDown."""
-    folder = jobs_folder(settings)
-    try:
-        kind = file_system_type(folder.resolve())
-        if kind and kind not in LOCAL_TYPES:
-            raise JobsDown(f"{folder} lies on {kind}, and jobs need a local disk: see MODEL_API_JOBS_DIR")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobsDown(f"jobs can't be kept in {folder} ({error.strerror})") from error
-    signer = Signer(read_secret(folder / "secret"))
-    objects = FileObjects(folder / "objects", signer)
-    records = SqliteRecords(folder / "jobs.sqlite")
-    presence = Presence(folder / "workers")
-    queue = JobQueue(records, objects, max_waiting=settings.max_waiting_jobs, max_attempts=settings.job_attempts)
-    work = Work(service, queue, call_timeout_s=settings.request_timeout_s, job_timeout_s=settings.job_timeout_s)
-    runner = Runner(
-        queue,
-        Sweeper(queue, settings.job_lease_s, problem_of(WorkerVanished(VANISHED)), presence.is_gone),
-        work,
-        problem_of,
-        worker=presence.name,
-        threads=settings.jobs_at_once,
-        lease_s=settings.job_lease_s,
-        stuck_s=settings.job_timeout_s + STUCK_GRACE_S,
-    )
-    secret = settings.notify_secret or read_secret(folder / "notify-secret", prefix=SECRET_PREFIX).decode()
-    notifier = Notifier(records, notice, key=key_of(secret), allowed=settings.notify_networks)
-    return Parts(queue, runner, notifier, objects, signer, presence)
 
 
 class Jobs:
@@ -163,7 +95,10 @@ class Jobs:
         queue = self.queue
         if notify is not None:
             check_url(notify, self._settings.notify_networks)
-        asked = examine(self._service, kind, body, context)
+        upload = body.get("upload")
+        if upload is not None:
+            body = {**body, "file": self.parts.uploads.get(upload, owner)}
+        asked = examine(self._service, self.parts.objects, kind, body, context)
         weights = asked.weights
         repeatable = weights is None or weights.repeatable
         return queue.submit(
@@ -174,6 +109,7 @@ class Jobs:
                 version=weights.version if weights else None,
                 digest=weights.digest if weights else None,
                 pinned=asked.pinned,
+                upload=upload,
                 owner=owner,
                 ttl_s=self._settings.job_ttl_s if ttl_s is None else ttl_s,
                 nonce="" if repeatable else secrets.token_hex(16),
@@ -229,7 +165,7 @@ class Jobs:
         job_id = self.handed_over.get(handle)
         if job_id is None:
             return None
-        weights = examine(self._service, kind, body, context).weights
+        weights = examine(self._service, self.parts.objects, kind, body, context).weights
         try:
             job = self.queue.get(job_id, owner)
         except ModelApiError:
@@ -240,6 +176,16 @@ class Jobs:
             with self._lock:
                 self.handed_over.pop(handle, None)
         return job
+
+    def start_job_of(self, upload: Upload) -> str:
+        """Start the job that came with an upload; its id. Raises as `submit`."""
+        assert upload.job is not None
+        body = {"model": None, "parameters": {}, **upload.job, "upload": upload.id}
+        kind, ttl_s, notify = (body.pop(name, None) for name in ("kind", "ttl_s", "notify"))
+        deadline = time.monotonic() + self._settings.request_timeout_s
+        context = CallContext(deadline, CALLER, upload.owner or CALLER, lambda: False)
+        job, _ = self.submit(kind, body, context, owner=upload.owner, ttl_s=ttl_s, notify=notify)
+        return job.id
 
     @staticmethod
     def _handle(kind: str, body: Mapping[str, Any], owner: str) -> str:

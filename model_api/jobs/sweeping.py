@@ -45,10 +45,12 @@ class Sweeper:
         lease_s: float,
         vanished: Mapping[str, Any],
         is_gone: Callable[[str], bool] = lambda worker: False,
+        drop_unused: Callable[[], None] = lambda: None,
     ) -> None:
         """`vanished` is the problem of a job whose worker is gone. `is_gone(worker)` is True where it is certain that
-        the worker has ended, and needs no waiting."""
+        the worker has ended, and needs no waiting. `drop_unused` removes what belongs to no job, now and then."""
         self._queue = queue
+        self._drop_unused = drop_unused
         self._vanished = vanished
         self._watch = Watch(lease_s)
         self._is_gone = is_gone
@@ -83,6 +85,7 @@ class Sweeper:
 
     def drop_orphans(self) -> int:
         """Remove old objects that no record names; how many."""
+        self._drop_unused()
         kinds = ("work", "results")
         return sum(1 for kind in kinds for key in self._queue.objects.old_keys(kind, ORPHAN_S) if self._drop(key))
 

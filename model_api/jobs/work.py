@@ -8,8 +8,12 @@ from typing import Any, TypeVar
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, QueueFull, VersionNotLoaded
+from model_api.jobs.files.predictors import CALLER
+from model_api.jobs.files.work import FileWork, check_table
+from model_api.jobs.objects import Objects
 from model_api.jobs.queue import JobQueue
 from model_api.jobs.runner import Outcome, Run
+from model_api.jobs.uploads import Upload, upload_key
 from model_api.repository.known_tasks import TASKS
 from model_api.serving.calls import Answer, CallContext, ModelService, Weights
 from model_api.serving.documents import (
@@ -25,11 +29,11 @@ from model_api.tasks import is_long_running
 Found = TypeVar("Found")
 Scores = list[dict[str, float]]
 
-CALLER = "jobs"  # all jobs together have one caller's share of the processor
 PART_INPUTS = 16  # of a call: what a cancelled job still computes, and how finely its progress is told
+DEFAULT_COLUMN = "text"
 QUEUE_FULL_S = 0.5
 MAX_SWAPS = 5  # how often a job begins again because its model was swapped under it
-PREDICT, SIM, SCORE = "predict", "sim", "score"
+PREDICT, SIM, SCORE, FILE = "predict", "sim", "score", "file"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Asked:
 
 def is_kind(kind: str) -> bool:
     """Whether a job can be of that kind: a route's, or the task of the model that is asked."""
-    return kind in (PREDICT, SIM, SCORE) or kind in TASKS
+    return kind in (PREDICT, SIM, SCORE, FILE) or kind in TASKS
 
 
 def canonical_work(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,11 +64,17 @@ def canonical_work(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     if kind == SCORE:
         wanted = {"targets": body["targets"], "inputs": body["inputs"]}
         return {"call": SCORE, "model": name, **wanted, "parameters": parameters}
+    if kind == FILE:
+        # By what is in it: the same file sent twice is the same work.
+        upload: Upload = body["file"]
+        rest = {name: value for name, value in parameters.items() if name != "column"}
+        wanted = {"column": parameters.get("column", DEFAULT_COLUMN), "content_type": upload.content_type}
+        return {"call": FILE, "model": name, "sha256": upload.received_sha256, **wanted, "parameters": rest}
     inputs = body["inputs"] if isinstance(body["inputs"], list) else [body["inputs"]]
     return {"call": PREDICT, "model": name, "inputs": inputs, "parameters": parameters}
 
 
-def examine(service: ModelService, kind: str, body: Mapping[str, Any], context: CallContext) -> Asked:
+def examine(service: ModelService, objects: Objects, kind: str, body: Mapping[str, Any], context: CallContext) -> Asked:
     """Raises what /predict, /sim or /score would for this body, short of computing it."""
     work = canonical_work(kind, body)
     address, parameters = body.get("model"), body.get("parameters") or {}
@@ -72,23 +82,35 @@ def examine(service: ModelService, kind: str, body: Mapping[str, Any], context: 
     if work["call"] == SIM:
         weights = service.similarity_weights(work["target"], work["texts"], address, parameters, context)
         work["model"] = weights.model
+    elif work["call"] == FILE:
+        check_table(objects, body["file"].key, work["content_type"], work["column"])
+        weights = service.predict_weights(address or "", [], work["parameters"], context)
     elif address is not None:
         weights = service.predict_weights(address, work["inputs"], parameters, context)
         if kind in TASKS and weights.task != kind:
             raise InvalidInput(f"{weights.model} serves {weights.task}, not {kind}", "/model")
     items = work.get("texts", work.get("inputs", work.get("targets", [])))
-    unit = {SIM: "texts", SCORE: "pairs"}.get(kind, "inputs")
+    unit = {SIM: "texts", SCORE: "pairs", FILE: "rows"}.get(kind, "inputs")
     return Asked(kind, work, weights, "@" in (address or ""), len(items), unit)
 
 
 class Work:
     """Does jobs, on the runner's threads."""
 
-    def __init__(self, service: ModelService, queue: JobQueue, *, call_timeout_s: float, job_timeout_s: float) -> None:
+    def __init__(
+        self,
+        service: ModelService,
+        queue: JobQueue,
+        file_work: FileWork,
+        *,
+        call_timeout_s: float,
+        job_timeout_s: float,
+    ) -> None:
         """`call_timeout_s` bounds a call of a model that answers in milliseconds, which is asked again when the queue
         was too long; `job_timeout_s` bounds a call of one that takes minutes, and every asking again."""
         self._service = service
         self._queue = queue
+        self._file_work = file_work
         self._call_timeout_s = call_timeout_s
         self._job_timeout_s = job_timeout_s
 
@@ -97,6 +119,8 @@ class Work:
         job = run.job
         assert job.work is not None
         work: dict[str, Any] = orjson.loads(self._queue.content(job.work))
+        if work["call"] == FILE:
+            return self._file_work(run, {**work, "key": upload_key(job.upload or "")})
         if work["call"] == SCORE and "model" not in work:
             return Outcome(dump(scores_document(self._scores(run, work, work["predictions"], "/predictions"))))
         document, found = self._answered(run, work)

@@ -59,6 +59,9 @@ class JobSettings(BaseSettings):
     max_waiting_jobs: int = Field(
         10_000, ge=1, le=10_000_000, description="Jobs that may wait; one more is answered 503."
     )
+    max_upload_bytes: int = Field(
+        200 * 2**20, ge=1, le=2**40, description="Largest upload; a larger one is refused when it is asked for."
+    )
     notify_networks: Networks = Field(
         (),
         description="Comma-separated networks (`10.1.0.0/16`) that `notify` may reach though they are private.",

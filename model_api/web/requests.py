@@ -136,6 +136,15 @@ def current_jobs() -> Jobs:
     return cast(Jobs, current_app.extensions["model_api_jobs"])
 
 
+def own_origin() -> str:
+    """How the caller reached this server: https where a trusted proxy says so."""
+    request = current_request()
+    settings: Settings = current_app.extensions["model_api_settings"]
+    forwarded = request.headers.get("X-Forwarded-Proto", "") if settings.proxy_hops else ""
+    scheme = forwarded if forwarded in ("http", "https") else request.scheme
+    return f"{scheme}://{request.host}"
+
+
 def current_owner() -> str:
     """Whose jobs the caller sees: "" where callers aren't told apart."""
     return ""

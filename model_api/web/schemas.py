@@ -55,14 +55,16 @@ class ScoreBody(Body):
 
 
 class JobBody(Body):
-    """Work for later. What /predict, /sim or /score takes stands beside `kind`, or under `inputs`."""
+    """Work for later. What /predict, /sim or /score takes stands beside `kind`, or under `inputs`; `file` takes an
+    upload, and the `column` to predict among its parameters."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"kind": "predict", **_PREDICT}]})
 
-    kind: str = Field(description="`predict`, `sim`, `score`, or the task of the model.")
+    kind: str = Field(description="`predict`, `sim`, `score`, `file`, or the task of the model.")
     model: str | None = None
     inputs: Any = Field(None, description="As /predict has it; of `sim` and `score` an object with the rest of theirs.")
     parameters: dict[str, Any] = Field(default_factory=dict)
+    upload: str | None = Field(None, description="The id of an upload, for `file`.")
     target: str | None = None
     texts: list[Any] | None = None
     targets: list[Any] | None = None
@@ -71,6 +73,48 @@ class JobBody(Body):
         None, ge=1, le=30 * 86400, description="Seconds for which the job is kept; default: the server's."
     )
     notify: str | None = Field(None, description="A URL that is told when the job is over.")
+
+
+class FileBody(Body):
+    """A whole file through a model."""
+
+    model: str
+    upload: str = Field(pattern="^[0-9a-f]{64}$")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class UploadBody(Body):
+    """What will be sent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"content_type": "text/csv", "size": 14}]})
+
+    content_type: str = Field(description="text/csv, application/jsonl, video/mp4, video/quicktime or video/x-msvideo")
+    size: int | None = Field(None, ge=1, description="Exactly so many bytes; default: whatever comes, up to the limit.")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    job: dict[str, Any] | None = Field(None, description="As POST /jobs has it, to start when the bytes are there.")
+
+
+class UploadAddress(BaseModel):
+    id: str
+    method: str
+    url: str = Field(description="Good until `expires`.")
+    headers: dict[str, str] = Field(description="To send with the bytes.")
+    expires: str
+
+
+class UploadState(BaseModel):
+    id: str
+    status: str = Field(description="waiting, accepted or expired")
+    content_type: str
+    size: int | None
+    sha256: str | None
+    expires: str | None
+    job: str | None = Field(None, description="The id of the job that it started.")
+    job_error: dict[str, Any] | None = Field(None, description="Why it started none; ask with POST /jobs.")
+
+
+class UploadPath(BaseModel):
+    id: str = Field(description="The upload's id.")
 
 
 class JobPath(BaseModel):
@@ -264,4 +308,11 @@ class Problem(BaseModel):
     errors: list[Place] = []
 
 
-PARTS_OF_ADDRESSES = (ModelPath, CacheQuery, JobPath, JobQuery, JobsQuery)  # described as parameters, not as schemas
+PARTS_OF_ADDRESSES = (
+    ModelPath,
+    CacheQuery,
+    UploadPath,
+    JobPath,
+    JobQuery,
+    JobsQuery,
+)  # described as parameters, not as schemas

@@ -36,7 +36,7 @@ def as_shown(got: Any, shown: Any) -> Any:
 
 def test_the_curls_answer_as_shown(minilm_api: Server) -> None:
     blocks = re.findall(r"```\n(curl .*?)\n```\n```json\n(.*?)\n```", PAGE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     job_id = ""
     for command, text in blocks:
         shown = json.loads(text)

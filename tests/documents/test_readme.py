@@ -54,6 +54,6 @@ def test_the_serve_script_prints_the_same_curl() -> None:
 
 def test_every_route_is_listed(minilm_api: Server) -> None:
     section = README.split("## I call it")[1].split("## I publish")[0]
-    listed = set(re.findall(r"`(?:GET |POST |DELETE )?(/[a-z_./<>]*)`", section))
+    listed = set(re.findall(r"`(?:GET |POST |PUT |DELETE )?(/[a-z_./<>]*)`", section))
     served = {re.sub(r"\{(\w+)\}", r"<\1>", path) for path in minilm_api.get("/openapi.json").json()["paths"]}
     assert served - {"/problems/<slug>"} <= listed

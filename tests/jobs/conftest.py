@@ -30,9 +30,17 @@ class GatedService(StandInService):
         self.waiting = threading.Semaphore(0)  # released by each prediction that comes to the closed gate
         self.computed: list[Sequence[Any]] = []
         self.abandoned = 0
+        self._calls_left: int | None = None
         self.fail_after_check = False  # of predictions, not of their examination
 
+    def close_gate_after(self, calls: int) -> None:
+        self._calls_left = calls
+
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
+        if self._calls_left is not None:
+            self._calls_left -= 1
+            if self._calls_left < 0:
+                self.gate.clear()
         if not self.gate.is_set():
             self.waiting.release()
         while not self.gate.wait(0.005):

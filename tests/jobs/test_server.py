@@ -1,10 +1,16 @@
 """Jobs under the real server: killed, cancelled in mid-forward, swapped under."""
 
+import csv
+import io
+import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from model_api.publishing.changes import init
 from model_api.publishing.draft import draft, publish
@@ -103,3 +109,68 @@ def test_cancel_ends_the_forward_itself(summarizer: Server) -> None:
     assert after.status == 200, api.log_tail()
     assert lane not in api.pids_by_role()["lane"]
     assert api.get(f"/jobs/{job['id']}").json()["status"] == "cancelled"
+
+
+def wait_for_progress(api: Server, job_id: str) -> None:
+    def done() -> int:
+        return int(api.get(f"/jobs/{job_id}").json()["progress"]["done"])
+
+    before = done()
+    wait_until(lambda: done() > before, within_s=60, what="progress")
+
+
+def test_no_row_is_lost_or_twice_when_a_file_job_is_killed(tmp_path: Path, tiny_author: Author) -> None:
+    api = Server(tmp_path / "api", {"MODEL_API_EFS_ROOT": tmp_path / "efs"})
+    rows = 6000
+    content = b"id,text\n" + b"".join(b"%d,row number %d\n" % (i, i) for i in range(rows))
+    try:
+        api.start()
+        api.wait_until_ready()
+        job = {"kind": "file", "model": "tiny"}
+        asked = api.post("/uploads", {"content_type": "text/csv", "size": len(content), "job": job}).json()
+        sent = requests.put(address(api, asked), data=content, headers=asked["headers"], timeout=30)
+        job_id = sent.json()["job"]
+        for _ in range(2):
+            wait_for_progress(api, job_id)
+            api.kill()
+            api.start()
+            api.wait_until_ready()
+        found = finished(api, job_id, within_s=120)
+        assert found["status"] == "succeeded", found
+        assert found["progress"] == {"done": rows, "total": rows, "unit": "rows"}
+        download = requests.get(f"{api.url}/jobs/{job_id}/result", timeout=30)
+        assert "attachment" in download.headers["Content-Disposition"]
+        table = list(csv.DictReader(io.StringIO(download.text)))
+        assert [row["id"] for row in table] == [str(i) for i in range(rows)]
+        assert not any(row["error"] for row in table)
+        direct = api.post("/predict", {"model": "tiny", "inputs": table[17]["text"]}).json()
+        assert json.loads(table[17]["prediction"]) == direct["predictions"][0]
+    finally:
+        api.close()
+
+
+def test_a_large_upload_takes_no_memory(tmp_path: Path, tiny_author: Author) -> None:
+    size = 100 * 2**20
+    with server(tmp_path / "api", MODEL_API_EFS_ROOT=tmp_path / "efs") as api:
+        api.wait_until_ready()
+        asked = api.post("/uploads", {"content_type": "text/csv", "size": size}).json()
+        (web,) = api.pids_by_role()["web"]
+        before = peak_memory_bytes(web)
+        line = b"a line of a hundred bytes,".ljust(99, b".") + b"\n"
+        parts = (line * 10_000 for _ in range(size // 1_000_000))
+        rest = size - size // 1_000_000 * 1_000_000
+        sent = requests.put(address(api, asked), data=itertools.chain(parts, [(line * 10_000)[:rest]]), timeout=120)
+        assert sent.status_code == 200, sent.text
+        assert sent.json()["size"] == size
+        assert peak_memory_bytes(web) - before < 30 * 2**20
+
+
+def address(api: Server, asked: dict[str, Any]) -> str:
+    """The rig calls every server `server`."""
+    parts = urlsplit(asked["url"])
+    return f"{api.url}{parts.path}?{parts.query}"
+
+
+def peak_memory_bytes(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from model_api.errors import SettingsError
 from model_api.jobs.files.predictors import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
 from model_api.jobs.files.run import Job, run
-from model_api.jobs.files.tables import BadTable, open_reader
+from model_api.jobs.files.tables import BadTable, form_of, open_reader
 from model_api.serving.calls import ModelService
 from model_api.serving.start import Unobserved, start_service
 from model_api.settings import Settings
@@ -80,6 +80,7 @@ def _job(parsed: argparse.Namespace) -> Job:
     job = Job(
         source,
         parsed.out or source.with_name(f"{source.stem}.predictions{source.suffix}"),
+        form_of(source),
         parsed.column,
         {"model": parsed.model, "parameters": parsed.parameters},
         parsed.rows_per_request,
@@ -88,7 +89,7 @@ def _job(parsed: argparse.Namespace) -> Job:
     if job.target.resolve() == source.resolve():
         raise ValueError("--out must not be FILE itself")
     with source.open("rb") as file:
-        open_reader(source, file, job.column)
+        open_reader(job.form, file, job.column)
     if not job.target.parent.is_dir():
         raise ValueError(f"there is no folder {job.target.parent}")
     return job

@@ -4,14 +4,16 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import orjson
 
-from model_api.errors import ForwardFailed, InvalidInput, ModelApiError, RequestError
+from model_api.errors import DeadlineExceeded, ForwardFailed, InvalidInput, LaneFailed, ModelApiError, RequestError
 from model_api.serving.calls import CallContext, ModelService
+
+CALLER = "jobs"  # all jobs and files of a server have one caller's share of it
 
 
 class RowRefused(Exception):
@@ -116,13 +118,19 @@ class ServiceAsker:
     """A started service in this process."""
 
     def __init__(
-        self, service: ModelService, model: str, parameters: Mapping[str, Any], timeout_s: float = 600.0
+        self,
+        service: ModelService,
+        model: str,
+        parameters: Mapping[str, Any],
+        timeout_s: float = 600.0,
+        has_left: Callable[[], bool] = lambda: False,
     ) -> None:
         self._service, self._model, self._parameters = service, model, parameters
         self._timeout_s = timeout_s
+        self._has_left = has_left
 
     def ask(self, inputs: Sequence[Any]) -> list[Any]:
-        context = CallContext(time.monotonic() + self._timeout_s, "batch", "batch", lambda: False, no_cache=True)
+        context = CallContext(time.monotonic() + self._timeout_s, CALLER, CALLER, self._has_left, no_cache=True)
         try:
             found = self._service.predict(self._model, inputs, self._parameters, context)
         except InvalidInput as error:
@@ -133,9 +141,11 @@ class ServiceAsker:
             raise Hopeless(str(error)) from error
         except ForwardFailed as error:
             raise OneFails(str(error)) if len(inputs) > 1 else RowRefused(0, str(error)) from error
-        except ModelApiError as error:
+        except (LaneFailed, DeadlineExceeded) as error:  # it may be one of the inputs that is too much
             if len(inputs) == 1:
                 raise RowRefused(0, str(error)) from error
+            raise TryLater(str(error), 0.1) from error
+        except ModelApiError as error:
             raise TryLater(str(error), 0.1) from error
         return list(orjson.loads(orjson.dumps(list(found.predictions), option=orjson.OPT_SERIALIZE_NUMPY)))
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from model_api.jobs.files.predictors import Asker, Hopeless, OneFails, RowRefuse
 from model_api.jobs.files.tables import Row, open_reader, render_header, render_row
 from model_api.repository.files import locked_file, write_aside
 
+NOTE_EVERY_S = 1.0  # a note waits for the disk; what is lost with a crash is this much work
 MAX_TRIES = 8  # of a chunk that should be tried later; then its rows are tried alone
 Outcome = tuple[Any, str | None]  # prediction, or an error
 
@@ -26,10 +28,12 @@ class Job:
 
     source: Path
     target: Path
+    form: str  # of both files: tables.CSV or JSON_LINES
     column: str
     identity: Mapping[str, Any]
     rows_per_request: int = 32
     requests_at_once: int = 4
+    neutral: bool = False  # see tables.render_row
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,26 @@ def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], stop:
     identity = {**job.identity, "column": job.column, **_identity_of(job.source)}
     total_bytes = job.source.stat().st_size
     with job.source.open("rb") as source:
-        reader = open_reader(job.source, source, job.column)
+        reader = open_reader(job.form, source, job.column)
         with _only_writer(partial) as target:
             note = _read_note(note_path, partial, identity)
             target.truncate(note.target_bytes)
-            if not note.rows:
-                target.write(render_header(reader))
+            if not note.target_bytes:
+                target.write(render_header(reader, neutral=job.neutral))
             rows = islice(iter(reader), note.rows, None)
-            for chunk, outcomes in _answered(job, asker, rows, stop):
-                for row, (prediction, error) in zip(chunk, outcomes, strict=True):
-                    target.write(render_row(reader, row, prediction, error))
-                    note.errors += error is not None
-                note.rows += len(chunk)
+            noted_s = time.monotonic()
+            try:
+                for chunk, outcomes in _answered(job, asker, rows, stop):
+                    for row, (prediction, error) in zip(chunk, outcomes, strict=True):
+                        target.write(render_row(reader, row, prediction, error, neutral=job.neutral))
+                        note.errors += error is not None
+                    note.rows += len(chunk)
+                    if time.monotonic() - noted_s >= NOTE_EVERY_S:
+                        _write_note(note_path, note, target, identity)
+                        noted_s = time.monotonic()
+                    progress(note.rows, reader.offset, total_bytes)
+            finally:
                 _write_note(note_path, note, target, identity)
-                progress(note.rows, reader.offset, total_bytes)
-            target.flush()
-            os.fsync(target.fileno())
             partial.replace(job.target)
             note_path.unlink(missing_ok=True)
     return Done(note.rows, note.errors)
@@ -152,7 +160,9 @@ def _read_note(path: Path, partial: Path, identity: Mapping[str, Any]) -> _Note:
 
 
 def _write_note(path: Path, note: _Note, target: BinaryIO, identity: Mapping[str, Any]) -> None:
-    """After the rows it speaks of: a run that is killed between loses nothing and repeats a chunk at most."""
+    """After the rows it speaks of are on disk: a run that is killed between loses nothing, and does again what came
+    since the last note."""
     target.flush()
+    os.fsync(target.fileno())
     note.target_bytes = target.tell()
     write_aside(path, json.dumps({"identity": dict(identity), "note": vars(note)}))

@@ -6,12 +6,15 @@ What is wrong with one row alone is told in its error column; BadTable is for a 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 csv.field_size_limit(2**27)  # bytes of one field; the default of 128 KiB is shorter than an article may be
 PREDICTION, ERROR = "prediction", "error"
+CSV, JSON_LINES = "csv", "jsonl"
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 class Row(NamedTuple):
@@ -103,29 +106,51 @@ class JsonLinesReader:
                 yield Row({}, f"line {number} is not a JSON object in UTF-8")
 
 
-def open_reader(path: Path, file: BinaryIO, column: str) -> CsvReader | JsonLinesReader:
-    """By the name's end. Raises BadTable."""
-    if path.suffix.lower() == ".csv":
+def form_of(path: Path) -> str:
+    """CSV or JSON_LINES, by the name's end. Raises BadTable."""
+    found = {".csv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}.get(path.suffix.lower())
+    if found is None:
+        raise BadTable("the name must end in .csv, .jsonl or .ndjson")
+    return found
+
+
+def open_reader(form: str, file: BinaryIO, column: str) -> CsvReader | JsonLinesReader:
+    """Raises BadTable."""
+    if form == CSV:
         reader = CsvReader(file)
         if column not in reader.columns:
             raise BadTable(f"no column {column!r}; there are {', '.join(reader.columns)}")
         return reader
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return JsonLinesReader(file)
-    raise BadTable("the name must end in .csv, .jsonl or .ndjson")
+    return JsonLinesReader(file)
 
 
-def render_header(reader: CsvReader | JsonLinesReader) -> bytes:
+def render_header(reader: CsvReader | JsonLinesReader, *, neutral: bool = False) -> bytes:
     """What an output file begins with."""
-    return _csv_line([*_kept(reader.columns), PREDICTION, ERROR]) if isinstance(reader, CsvReader) else b""
+    if isinstance(reader, JsonLinesReader):
+        return b""
+    cells = [*_kept(reader.columns), PREDICTION, ERROR]
+    return _csv_line([neutralised(cell) for cell in cells] if neutral else cells)
 
 
-def render_row(reader: CsvReader | JsonLinesReader, row: Row, prediction: Any, error: str | None) -> bytes:
-    """One output row. In CSV a prediction is its label or text where that is all that was asked for, else its JSON."""
+def render_row(
+    reader: CsvReader | JsonLinesReader, row: Row, prediction: Any, error: str | None, *, neutral: bool = False
+) -> bytes:
+    """One output row. In CSV a prediction is its label or text where that is all that was asked for, else its JSON.
+
+    `neutral`: no cell of a CSV is a formula, for who opens it in a spreadsheet.
+    """
     values = row.values
     if isinstance(reader, JsonLinesReader):
         return _json_line({**values, PREDICTION: prediction, ERROR: error})
-    return _csv_line([*(values[c] for c in _kept(reader.columns)), "" if error else _short(prediction), error or ""])
+    cells = [*(values[c] for c in _kept(reader.columns)), "" if error else _short(prediction), error or ""]
+    return _csv_line([neutralised(cell) for cell in cells] if neutral else cells)
+
+
+def neutralised(cell: str) -> str:
+    """The text, with ' before it where a spreadsheet would take it for a formula."""
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or _NUMBER.fullmatch(cell):
+        return cell
+    return "'" + cell
 
 
 def _kept(columns: list[str]) -> list[str]:

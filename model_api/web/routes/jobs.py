@@ -10,12 +10,12 @@ from flask import request
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import ValidationError
 
-from model_api.errors import InvalidInput, UnknownJob
+from model_api.errors import InvalidInput, NotSigned, UnknownJob
 from model_api.jobs.documents import job_document
 from model_api.jobs.job import Status
 from model_api.jobs.objects import ObjectGone
 from model_api.jobs.records import Listing
-from model_api.jobs.work import SCORE, SIM, is_kind
+from model_api.jobs.work import FILE, SCORE, SIM, is_kind
 from model_api.serving.documents import dump
 from model_api.web.later import accepted, idempotency_key, limit_s, result_response, with_weights
 from model_api.web.openapi import answer, problems
@@ -25,6 +25,7 @@ from model_api.web.responses import ApiResponse, json_response
 from model_api.web.routes.predictions import pointer_of_one
 from model_api.web.routes.scores import check_shape
 from model_api.web.schemas import (
+    FileBody,
     JobBody,
     JobList,
     JobPath,
@@ -38,7 +39,11 @@ from model_api.web.schemas import (
 
 blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="jobs")])
 _ID = re.compile(r"[0-9a-f]{64}")
-_BODIES: dict[str, type[PredictBody | SimBody | ScoreBody]] = {SIM: SimBody, SCORE: ScoreBody}
+_BODIES: dict[str, type[PredictBody | SimBody | ScoreBody | FileBody]] = {
+    SIM: SimBody,
+    SCORE: ScoreBody,
+    FILE: FileBody,
+}
 _OWN_FIELDS = frozenset({"kind", "ttl_s", "notify"})
 
 
@@ -55,8 +60,8 @@ _OWN_FIELDS = frozenset({"kind", "ttl_s", "notify"})
 )
 def submit(body: JobBody) -> ApiResponse:
     if not is_kind(body.kind):
-        raise InvalidInput("must be predict, sim, score or a model's task", "/kind")
-    given, place = _given(body)
+        raise InvalidInput("must be predict, sim, score, file or a model's task", "/kind")
+    given, place = route_body(body)
     try:
         job, is_new = current_jobs().submit(
             body.kind,
@@ -176,7 +181,7 @@ def show_object(kind: str, name: str) -> ApiResponse:
     parts = current_jobs().parts
     given = request.args.to_dict()
     if not parts.signer.holds("GET", request.path, parts.queue.records.now(), given):
-        flask.abort(403, "this address is not, or no longer, good: ask the job for a fresh one")
+        raise NotSigned("this address is not, or no longer, good: ask the job for a fresh one")
     try:
         file = parts.objects.path(f"{kind}/{name}")
         sent = flask.send_file(
@@ -189,11 +194,11 @@ def show_object(kind: str, name: str) -> ApiResponse:
     return response
 
 
-def _given(body: JobBody) -> tuple[dict[str, Any], str]:
+def route_body(body: JobBody) -> tuple[dict[str, Any], str]:
     """The route's own body, and the pointer of where it stands in the job's."""
     given = {name: getattr(body, name) for name in body.model_fields_set - _OWN_FIELDS}
     place = ""
-    if body.kind in _BODIES and isinstance(body.inputs, dict):
+    if body.kind in (SIM, SCORE) and isinstance(body.inputs, dict):
         del given["inputs"]
         if twice := given.keys() & body.inputs.keys():
             raise InvalidInput(f"{sorted(twice)[0]} is given twice", "/inputs")

@@ -14,7 +14,7 @@ import pytest
 from model_api.jobs.files.__main__ import main
 from model_api.jobs.files.predictors import Hopeless, OneFails, RowRefused, ServerAsker, TryLater
 from model_api.jobs.files.run import Job, run
-from model_api.jobs.files.tables import BadTable
+from model_api.jobs.files.tables import BadTable, form_of
 
 
 class Upper:
@@ -52,7 +52,7 @@ class Waits(threading.Event):
 
 
 def job(source: Path, **more: Any) -> Job:
-    return Job(source, source.with_name("out" + source.suffix), "text", {"model": "m"}, **more)
+    return Job(source, source.with_name("out" + source.suffix), form_of(source), "text", {"model": "m"}, **more)
 
 
 def go(source: Path, asker: Upper, **more: Any) -> tuple[int, int]:
