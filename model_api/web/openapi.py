@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from model_api.serving.documents import dump
-from model_api.web import schemas
+from model_api.web import job_schemas, schemas
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 _HEADERS = {
@@ -75,11 +75,13 @@ def text(media_type: str, description: str) -> Responses:
 def build_document(app: OpenAPI) -> bytes:
     """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them."""
     document: dict[str, Any] = dict(app.api_doc)
-    kinds = [kind for kind in vars(schemas).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    found = {**vars(schemas), **vars(job_schemas)}.values()
+    kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    parts = (*schemas.PARTS_OF_ADDRESSES, *job_schemas.PARTS_OF_ADDRESSES)
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
         for kind in kinds
-        if kind not in (BaseModel, schemas.Body, *schemas.PARTS_OF_ADDRESSES)
+        if kind not in (BaseModel, schemas.Body, *parts)
     ]
     _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     document["components"] = {"schemas": collected["$defs"]}

@@ -40,7 +40,9 @@ def rendered(folder: Path, properties: dict[str, str]) -> dict[str, str]:
         (scripts / name).write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
     subprocess.run(["bash", str(scripts / "render_nginx_limits")], check=True, capture_output=True)
     written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
-    return dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
+    limits = dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
+    (limits["uploads"],) = re.findall(r"^location /uploads/ {\n    client_max_body_size (\d+);$", written, re.MULTILINE)
+    return limits
 
 
 def seconds(text: str) -> int:
@@ -72,13 +74,19 @@ def test_health_checks_end_before_the_next(nginx_limits: dict[str, str]) -> None
 
 def test_nginx_takes_the_bodies_that_the_application_takes(nginx_limits: dict[str, str]) -> None:
     assert int(nginx_limits["client_max_body_size"]) == SETTINGS.max_body_bytes
+    assert int(nginx_limits["uploads"]) == SETTINGS.max_upload_bytes
 
 
 def test_a_changed_deadline_reaches_nginx(tmp_path: Path) -> None:
-    properties = {"MODEL_API_REQUEST_TIMEOUT_S": "12.5", "MODEL_API_MAX_BODY_BYTES": "2048"}
+    properties = {
+        "MODEL_API_REQUEST_TIMEOUT_S": "12.5",
+        "MODEL_API_MAX_BODY_BYTES": "2048",
+        "MODEL_API_MAX_UPLOAD_BYTES": "4096",
+    }
     limits = rendered(tmp_path, properties)
     assert seconds(limits["proxy_read_timeout"]) > 12.5
     assert limits["client_max_body_size"] == "2048"
+    assert limits["uploads"] == "4096"
 
 
 def gunicorn_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:

@@ -17,6 +17,7 @@ from model_api.jobs.objects import ObjectGone
 from model_api.jobs.records import Listing
 from model_api.jobs.work import FILE, SCORE, SIM, is_kind
 from model_api.serving.documents import dump
+from model_api.web.job_schemas import FileBody, JobBody, JobList, JobPath, JobQuery, JobsQuery, JobState
 from model_api.web.later import accepted, idempotency_key, limit_s, result_response, with_weights
 from model_api.web.openapi import answer, problems
 from model_api.web.problems import InvalidBody, pointer
@@ -24,18 +25,7 @@ from model_api.web.requests import checked_address, current_jobs, current_owner,
 from model_api.web.responses import ApiResponse, json_response
 from model_api.web.routes.predictions import pointer_of_one
 from model_api.web.routes.scores import check_shape
-from model_api.web.schemas import (
-    FileBody,
-    JobBody,
-    JobList,
-    JobPath,
-    JobQuery,
-    JobsQuery,
-    JobState,
-    PredictBody,
-    ScoreBody,
-    SimBody,
-)
+from model_api.web.schemas import PredictBody, ScoreBody, SimBody
 
 blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="jobs")])
 _ID = re.compile(r"[0-9a-f]{64}")

@@ -13,12 +13,12 @@ from model_api.jobs.documents import moment
 from model_api.jobs.uploads import CHUNK_BYTES, Upload
 from model_api.jobs.work import FILE
 from model_api.settings import Settings
+from model_api.web.job_schemas import JobBody, UploadAddress, UploadBody, UploadPath, UploadState
 from model_api.web.openapi import answer, problems
 from model_api.web.problems import InvalidBody, described, pointer
 from model_api.web.requests import current_jobs, current_owner, current_request, own_origin
 from model_api.web.responses import ApiResponse, json_response
 from model_api.web.routes.jobs import route_body
-from model_api.web.schemas import JobBody, UploadAddress, UploadBody, UploadPath, UploadState
 
 blueprint = APIBlueprint("uploads", __name__, abp_tags=[Tag(name="jobs")])
 _ANY_ID = "0" * 64
