@@ -87,6 +87,12 @@ def supports(config: Mapping[str, Any]) -> bool:
     )
 
 
+def _epsilon(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise Refused("config.json", f"layer_norm_eps is {value!r}, not a number below 1")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The sizes of one model, checked against each other."""
@@ -137,7 +143,7 @@ class Architecture:
             first_position=0 if padding_id is None else padding_id + 1,
             padding_id=padding_id,
             n_token_types=0 if distil else size("type_vocab_size", 2),
-            norm_eps=1e-12 if distil else float(config.get("layer_norm_eps", 1e-12)),
+            norm_eps=_epsilon(config.get("layer_norm_eps", 1e-12)) if not distil else 1e-12,
             activation=_ACTIVATIONS[config.get("activation" if distil else "hidden_act", "gelu")],
         )
         if architecture.hidden_size % architecture.n_heads:

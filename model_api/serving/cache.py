@@ -8,6 +8,8 @@ computing request's own lot (its deadline, its caller leaving) makes the next on
 """
 
 import hashlib
+import hmac
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +22,9 @@ from model_api.errors import CallerLeft, DeadlineExceeded
 from model_api.serving.cache_stores import CacheStore, Count, StoreDown
 
 ENGINE_VERSION = "1"  # raised when a release computes other numbers from the same weights
-_MAGIC = b"mc1"
-_CHECK_BYTES = 16
+_MAGIC = b"mc2"
+_SEAL_BYTES = 32
+_CLOCKS_DIFFER_S = 60.0  # between the instances of a fleet, at most
 
 
 def cache_key(
@@ -58,25 +61,37 @@ class CachedAnswer:
         """The predictions for a response that orjson renders: each goes in as it is."""
         return [orjson.Fragment(line) for line in self.lines]
 
-    def to_bytes(self, key: str) -> bytes:
-        """What a store keeps: a checksum over key and content, a header line, a line per prediction."""
+    def to_bytes(self, key: str, secret: bytes) -> bytes:
+        """What a store keeps: a seal over key and content, a header line, a line per prediction."""
         header = orjson.dumps([self.n_tokens, self.truncated, self.computed_unix_s])
         body = b"\n".join((header, *self.lines))
-        return _MAGIC + _checksum(key, body) + body
+        return _MAGIC + _seal(key, body, secret) + body
 
     @classmethod
-    def from_bytes(cls, key: str, value: bytes) -> "CachedAnswer":
-        """Raises ValueError for anything but what `to_bytes` made for this key."""
-        body = value[len(_MAGIC) + _CHECK_BYTES :]
-        if value[: len(_MAGIC) + _CHECK_BYTES] != _MAGIC + _checksum(key, body):
-            raise ValueError("checksum")
+    def from_bytes(cls, key: str, value: bytes, secret: bytes) -> "CachedAnswer":
+        """Raises ValueError for anything but what `to_bytes` made for this key with this secret. A store may be
+        written by others: nothing is parsed before its seal is found right, and then it is still checked."""
+        head = len(_MAGIC) + _SEAL_BYTES
+        body = value[head:]
+        if not hmac.compare_digest(value[:head], _MAGIC + _seal(key, body, secret)):
+            raise ValueError("seal")
         header, *lines = body.split(b"\n")
         n_tokens, truncated, computed_unix_s = orjson.loads(header)
+        for line in lines:
+            orjson.loads(line)
+        if not _is_count(n_tokens) or not isinstance(truncated, list) or not all(map(_is_count, truncated)):
+            raise ValueError("counts")
+        if not isinstance(computed_unix_s, float):
+            raise ValueError("time")
         return cls(tuple(lines), n_tokens, tuple(truncated), computed_unix_s)
 
 
-def _checksum(key: str, body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=_CHECK_BYTES, key=hashlib.blake2b(key.encode()).digest()).digest()
+def _seal(key: str, body: bytes, secret: bytes) -> bytes:
+    return hmac.digest(secret, len(key.encode()).to_bytes(4, "big") + key.encode() + body, "sha256")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 Found = tuple[CachedAnswer, float | None]  # an answer, and its age in seconds if it was cached
@@ -95,8 +110,10 @@ class _Flight:
 class Cache:
     """Looks up, joins or computes. Any thread; `fetch` blocks."""
 
-    def __init__(self, store: CacheStore, ttl_s: float, count: Count) -> None:
+    def __init__(self, store: CacheStore, ttl_s: float, count: Count, secret: bytes | None = None) -> None:
+        """`secret` is the fleet's, for a store that all of it shares; None: what this process writes it alone reads."""
         self._store = store
+        self._secret = secrets.token_bytes(32) if secret is None else secret
         self._ttl_s = ttl_s
         self._count = count
         self._lock = threading.Lock()
@@ -170,13 +187,16 @@ class Cache:
         if value is None:
             return None
         try:
-            return CachedAnswer.from_bytes(key, value)
+            entry = CachedAnswer.from_bytes(key, value, self._secret)
         except (ValueError, TypeError):
             self._count("garbage")
             return None
+        # The store's own expiry can be undone by who writes to it; the time in the entry can't.
+        age_s = time.time() - entry.computed_unix_s
+        return entry if -_CLOCKS_DIFFER_S <= age_s <= self._ttl_s + _CLOCKS_DIFFER_S else None
 
     def _keep(self, key: str, entry: CachedAnswer) -> None:
         try:
-            self._store.put(key, entry.to_bytes(key), self._ttl_s)
+            self._store.put(key, entry.to_bytes(key, self._secret), self._ttl_s)
         except StoreDown:
             return

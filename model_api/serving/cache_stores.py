@@ -23,6 +23,7 @@ Count = Callable[
 CLOSED = -1.0  # a circuit's time of opening again, when it isn't open
 MAX_WAITING = 256  # calls of a remote store that are running or queued
 CLEAR_TIMEOUT_S = 30.0
+MAX_VALUE_BYTES = 16 * 2**20  # in a shared store
 KEY_OVERHEAD_BYTES = 200  # what a memory entry takes beside its key and value, roughly
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class CacheStore(Protocol):
         """The value, or None if there is none, it expired or was evicted."""
 
     def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        """Keep `value` for at most `ttl_s`, or drop it if it is too large."""
+        """Keep `value` (not empty) for at most `ttl_s`, or drop it if it is too large."""
 
     def clear(self, prefix: str) -> int:
         """Remove every key that begins with `prefix` ("" for all of this project's); how many there were."""
@@ -121,13 +122,19 @@ class RedisStore:
         )
 
     def get(self, key: str) -> bytes | None:
+        """Of a value that is longer than any of ours, no more is read than shows that."""
         try:
-            value = self._client.get(self.NAMESPACE + key)
+            return bytes(self._client.getrange(self.NAMESPACE + key, 0, MAX_VALUE_BYTES)) or None
+        except redis.ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):  # somebody else's: says nothing about the server, and `put` mends it
+                return None
+            raise StoreDown(type(error).__name__) from error
         except (redis.RedisError, OSError) as error:
             raise StoreDown(type(error).__name__) from error
-        return None if value is None else bytes(value)
 
     def put(self, key: str, value: bytes, ttl_s: float) -> None:
+        if len(value) > MAX_VALUE_BYTES:
+            return
         try:
             self._client.set(self.NAMESPACE + key, value, px=max(1, round(ttl_s * 1000)))
         except (redis.RedisError, OSError) as error:

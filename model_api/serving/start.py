@@ -1,5 +1,6 @@
 """Starting a service: the manager, the queue and the cache that the settings ask for. Knows nothing of HTTP."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from model_api.serving.scheduling import Scheduler
 from model_api.serving.scorer import Scorer
 from model_api.serving.service import Service
 from model_api.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -62,10 +65,16 @@ def open_cache(settings: Settings, observer: Observer) -> Cache | None:
     """The result cache that the settings ask for; None where it is off. Connects to nothing yet."""
     if settings.cache == "off":
         return None
+    where, secret = settings.cache, settings.cache_secret
+    remote = where != "memory"
+    if remote and secret is None and not settings.cache_trusted:
+        log.warning("the shared cache isn't used: MODEL_API_CACHE_SECRET is not set (see docs/security.md)")
+        where, remote = "memory", False
     store = open_store(
-        settings.cache,
+        where,
         max_bytes=settings.cache_bytes,
         deadline_s=settings.cache_timeout_s,
         count=observer.count_cache,
     )
-    return Cache(store, settings.cache_ttl_s, observer.count_cache)
+    shared = (secret or "").encode() if remote else None
+    return Cache(store, settings.cache_ttl_s, observer.count_cache, shared)

@@ -14,7 +14,12 @@ from model_api.settings.jobs import JobSettings, Key, SettingsPath
 
 PREFIX = "MODEL_API_"
 CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
-_NEVER_QUOTED = ("MODEL_API_OPERATOR_KEY", "MODEL_API_CACHE", "MODEL_API_NOTIFY_SECRET")  # a URL may hold a password
+_NEVER_QUOTED = (
+    "MODEL_API_OPERATOR_KEY",
+    "MODEL_API_CACHE",
+    "MODEL_API_CACHE_SECRET",
+    "MODEL_API_NOTIFY_SECRET",
+)  # a URL may hold a password
 
 
 def _names(value: Any) -> Any:
@@ -26,6 +31,12 @@ def _names(value: Any) -> Any:
     return names
 
 
+def _secret(value: str) -> str:
+    if len(value) < 32 or not value.isascii() or any(c.isspace() for c in value):
+        raise ValueError("must have at least 32 ASCII characters and no space")
+    return value
+
+
 def _cache_store(value: str) -> str:
     if value not in ("off", "memory") and not value.startswith(CACHE_URL_SCHEMES):
         raise ValueError(f"must be off, memory, or a URL that begins with {', '.join(CACHE_URL_SCHEMES)}")
@@ -33,6 +44,7 @@ def _cache_store(value: str) -> str:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+CacheSecret = Annotated[str, AfterValidator(_secret)]
 CacheStore = Annotated[str, AfterValidator(_cache_store)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
@@ -165,6 +177,16 @@ class Settings(JobSettings):
         repr=False,  # a URL may hold a password
         description="Where answers are cached: `memory`, `off`, or the URL of a Redis or Valkey that all instances "
         "share.",
+    )
+    cache_secret: CacheSecret | None = Field(
+        None,
+        repr=False,
+        description="What all instances seal the answers in a shared cache with, so that who else writes there can "
+        "forge none; `scripts/create-efs` makes one. Without it a shared cache isn't used.",
+    )
+    cache_trusted: bool = Field(
+        False,
+        description="`true`: everybody who can write to the shared cache is trusted, and it is used without a secret.",
     )
     cache_bytes: int = Field(
         64 * 2**20,

@@ -25,6 +25,9 @@ KEY: dict[str, Any] = {
 }
 
 
+SECRET = b"the fleet's own secret, 32 bytes"
+
+
 def entry(predictions: list[Any]) -> CachedAnswer:
     return CachedAnswer.of(predictions, n_tokens=3, truncated=(0,))
 
@@ -39,7 +42,7 @@ class Counted:
     def __init__(self, store: CacheStore | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.store = store or MemoryStore(1_000_000, self.count)
-        self.cache = Cache(self.store, ttl_s=60, count=self.count)
+        self.cache = Cache(self.store, ttl_s=60, count=self.count, secret=SECRET)
 
     def count(self, event: str) -> None:
         self.counts[event] += 1
@@ -86,7 +89,7 @@ def test_a_cached_answer_equals_the_computed_one_to_the_byte() -> None:
 
 def test_no_predictions_at_all() -> None:
     made = entry([])
-    assert CachedAnswer.from_bytes("m/k", made.to_bytes("m/k")) == made
+    assert CachedAnswer.from_bytes("m/k", made.to_bytes("m/k", SECRET), SECRET) == made
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_no_predictions_at_all() -> None:
 def test_garbage_is_a_miss_and_counted(garbage: bytes | None) -> None:
     counted = Counted()
     if garbage is None:  # another key's entry, whole
-        garbage = entry(["other"]).to_bytes("m/other")
+        garbage = entry(["other"]).to_bytes("m/other", SECRET)
     counted.store.put("m/k", garbage, 60)
     found, age_s = counted.cache.fetch("m/k", lambda: entry(["fresh"]), in_a_minute())
     assert (found.lines, age_s) == ((b'"fresh"',), None)
@@ -104,12 +107,12 @@ def test_garbage_is_a_miss_and_counted(garbage: bytes | None) -> None:
 
 
 def test_a_flipped_bit_anywhere_is_noticed() -> None:
-    value = entry(["text"]).to_bytes("m/k")
+    value = entry(["text"]).to_bytes("m/k", SECRET)
     for position in range(len(value)):
         damaged = bytearray(value)
         damaged[position] ^= 1
         with pytest.raises(ValueError):
-            CachedAnswer.from_bytes("m/k", bytes(damaged))
+            CachedAnswer.from_bytes("m/k", bytes(damaged), SECRET)
 
 
 def together(n: int, call: Callable[[int], Any]) -> list[Any]:
