@@ -44,6 +44,7 @@ class GroupStarter:
     def start(self, version: Version, published: Published, protected: tuple[str, ...]) -> ProcessGroup:
         """A new group that loads `version`; what comes of it arrives as events. Raises OSError."""
         manifest = version.manifest
+        signers = self._settings.trusted_signers
         long_running = is_long_running(manifest.task)
         spec = LeaderSpec(
             manifest=manifest,
@@ -55,6 +56,7 @@ class GroupStarter:
             precision=self._settings.precision,
             lanes=1 if long_running else self._lanes,
             recheck_s=self._settings.recheck_s,
+            trusted_signers=None if signers is None else str(signers),
         )
         return ProcessGroup(
             self._fork_server.spawn(),

@@ -14,7 +14,8 @@ ENCODER_INDEX = -1  # among a leader's children, of the one that is no lane
 class LeaderSpec:
     """Sent as one message. `source` is the version's folder on the shared file system; `immutable` says that nobody
     writes there any more. `protected` are digests whose local copies must not make room for this one. `recheck_s`: how
-    often the loaded copy is compared with its digest."""
+    often the loaded copy is compared with its digest. `trusted_signers`: the file of who may sign; None: anybody may
+    publish."""
 
     manifest: Manifest
     source: str
@@ -25,6 +26,7 @@ class LeaderSpec:
     precision: str
     lanes: int
     recheck_s: float
+    trusted_signers: str | None
 
     def to_message(self) -> dict[str, Any]:
         return {**vars(self), "manifest": self.manifest.to_json()}

@@ -102,12 +102,22 @@ def settle_existing(layout: Layout, manifest: Manifest, canary_percent: float | 
     ref = _same_content(layout, name, manifest.digest, refs)
     if ref is None:
         return None
+    if manifest.signature:
+        _sign_existing(layout, ref.version, manifest)
     if canary_percent is None and ref.version in refs.published:
         if refs.stable == ref:
             return Outcome(ref, False, f"{name}: this very content serves already as version {ref.version}")
         hint = f"scripts/promote {name} {ref.version} makes it serve"
         return Outcome(ref, False, f"{name}: this very content is version {ref.version} already; {hint}")
     return name_it(layout, name, ref, canary_percent)
+
+
+def _sign_existing(layout: Layout, version: str, manifest: Manifest) -> None:
+    """A signature is no part of a version's content, so a version that has none gets it. Its probes and estimate are
+    the signed ones then."""
+    file = layout.version(manifest.model, version) / MANIFEST_NAME
+    if Manifest.from_json(file.read_bytes()).signature != manifest.signature:
+        write_aside(file, replace(manifest, version=version).to_json())
 
 
 def _same_content(layout: Layout, name: str, digest: str, refs: Refs) -> Ref | None:

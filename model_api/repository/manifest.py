@@ -20,6 +20,7 @@ from model_api.repository.file_kinds import check_kind
 from model_api.repository.units import mb
 
 MANIFEST_NAME = "manifest.json"
+MAX_SIGNATURE_CHARS = 16_384  # an RSA key of 16,384 bits makes half of that
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # models and versions: a folder, a URL part and a metric label
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST_BYTES = 8 * 2**20
@@ -74,6 +75,7 @@ class Manifest:
     memory_bytes: int
     options: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
+    signature: str = ""  # see signatures.py; not part of the digest
 
     @cached_property  # every answer names it
     def digest(self) -> str:
@@ -93,7 +95,7 @@ class Manifest:
     def to_json(self) -> str:
         """The text of manifest.json. It carries the digest, so that a reader without this code can compare it. Raises
         Refused where no instance would read it."""
-        document = {
+        document: dict[str, Any] = {
             "model": self.model,
             "version": self.version,
             "task": self.task,
@@ -111,6 +113,8 @@ class Manifest:
                 for p in self.probes
             ],
         }
+        if self.signature:
+            document["signature"] = self.signature
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         if len(text.encode()) > MAX_MANIFEST_BYTES:
             raise Refused(MANIFEST_NAME, f"would be longer than {mb(MAX_MANIFEST_BYTES)}: fewer or smaller probes")
@@ -129,6 +133,7 @@ class Manifest:
                 memory_bytes=whole_number(raw["memory_bytes"], "memory_bytes", 0, MAX_MEMORY_BYTES),
                 options=dict(raw.get("options") or {}),
                 probes=tuple(parse_probe(p) for p in raw.get("probes") or ()),
+                signature=_signature(raw.get("signature") or ""),
             )
         except Refused as error:
             raise Refused(MANIFEST_NAME, str(error)) from error
@@ -141,6 +146,12 @@ class Manifest:
         if raw.get("digest") != manifest.digest:
             raise Refused(MANIFEST_NAME, f"digest is {raw.get('digest')!r}, its content gives {manifest.digest!r}")
         return manifest
+
+
+def _signature(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw.isascii() or len(raw) > MAX_SIGNATURE_CHARS:
+        raise ValueError("signature")
+    return raw
 
 
 def _task(raw: Any) -> str:

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from model_api.errors import SettingsError
+from model_api.settings.cache import CacheSettings
 from model_api.settings.jobs import JobSettings, Key, SettingsPath
 
 PREFIX = "MODEL_API_"
-CACHE_URL_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 _NEVER_QUOTED = (
     "MODEL_API_OPERATOR_KEY",
     "MODEL_API_CACHE",
@@ -31,27 +31,13 @@ def _names(value: Any) -> Any:
     return names
 
 
-def _secret(value: str) -> str:
-    if len(value) < 32 or not value.isascii() or any(c.isspace() for c in value):
-        raise ValueError("must have at least 32 ASCII characters and no space")
-    return value
-
-
-def _cache_store(value: str) -> str:
-    if value not in ("off", "memory") and not value.startswith(CACHE_URL_SCHEMES):
-        raise ValueError(f"must be off, memory, or a URL that begins with {', '.join(CACHE_URL_SCHEMES)}")
-    return value
-
-
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-CacheSecret = Annotated[str, AfterValidator(_secret)]
-CacheStore = Annotated[str, AfterValidator(_cache_store)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
 ]
 
 
-class Settings(JobSettings):
+class Settings(CacheSettings, JobSettings):
     """All settings of one serving process. Immutable; shared by all threads. Made without `from_env`, it reads nothing.
 
     A field is read from MODEL_API_ and its name in capitals.
@@ -123,6 +109,11 @@ class Settings(JobSettings):
         le=86400,
         description="Seconds for which a plainly copied folder must stay unchanged before it is served.",
     )
+    trusted_signers: SettingsPath | None = Field(
+        None,
+        description="File of who may sign models (ssh-keygen's ALLOWED SIGNERS): then only versions that one of them "
+        "signed are served. Unset: whoever can write to the store publishes.",
+    )
     request_timeout_s: float = Field(
         30.0,
         ge=0.1,
@@ -171,41 +162,6 @@ class Settings(JobSettings):
         ge=1,
         le=1_000_000,
         description="Tokens of one micro-batch; a single longer input still runs, alone.",
-    )
-    cache: CacheStore = Field(
-        "memory",
-        repr=False,  # a URL may hold a password
-        description="Where answers are cached: `memory`, `off`, or the URL of a Redis or Valkey that all instances "
-        "share.",
-    )
-    cache_secret: CacheSecret | None = Field(
-        None,
-        repr=False,
-        description="What all instances seal the answers in a shared cache with, so that who else writes there can "
-        "forge none; `scripts/create-efs` makes one. Without it a shared cache isn't used.",
-    )
-    cache_trusted: bool = Field(
-        False,
-        description="`true`: everybody who can write to the shared cache is trusted, and it is used without a secret.",
-    )
-    cache_bytes: int = Field(
-        64 * 2**20,
-        ge=0,
-        le=2**40,
-        description="Bound of the memory cache; the least recently used answers go first. A Redis bounds itself "
-        "(`maxmemory`).",
-    )
-    cache_ttl_s: float = Field(
-        3600.0,
-        ge=0.001,
-        le=30 * 86400,
-        description="Seconds for which an answer is kept.",
-    )
-    cache_timeout_s: float = Field(
-        0.05,
-        ge=0.001,
-        le=10,
-        description="What a request waits for a remote cache at most. After a failure nobody waits for five seconds.",
     )
     operator_key: Key | None = Field(
         None,
@@ -297,7 +253,7 @@ def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
 def settings_table() -> str:
     """The rows of docs/settings.md, in Markdown."""
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
-    subjects = [JobSettings]  # which come after what is Settings' own
+    subjects: list[type[BaseSettings]] = [CacheSettings, JobSettings]  # which come after what is Settings' own
     inherited = [name for subject in subjects for name in subject.model_fields]
     for name in [*(name for name in Settings.model_fields if name not in inherited), *inherited]:
         field = Settings.model_fields[name]

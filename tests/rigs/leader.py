@@ -37,6 +37,7 @@ class Leader:
             precision=precision,
             lanes=1,
             recheck_s=3600.0,
+            trusted_signers=None,
         )
         messages.send(self._ours, spec.to_message())
         header, _ = messages.receive(self._ours)

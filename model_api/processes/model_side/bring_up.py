@@ -15,6 +15,7 @@ from model_api.processes.model_side.checks import PROBE_LIMITS, Runs, compare_to
 from model_api.processes.model_side.trial import Trial, convert, float32_reference, why_encoded_elsewhere
 from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
+from model_api.repository.signatures import signer
 from model_api.tasks import find_task
 from model_api.tasks.contract import Array, ModelSide, Prepared, Task
 from model_api.tasks.text.encoding import Encoder, LocalEncoder
@@ -54,6 +55,8 @@ class Loaded:
 def bring_up(spec: LeaderSpec, report: Report) -> Loaded:
     """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     manifest = spec.manifest
+    if spec.trusted_signers is not None:
+        report("signed", by=signer(manifest, Path(spec.trusted_signers)))
     report("copying", total_bytes=manifest.size_bytes)
     folder = LocalStore(Path(spec.local_store), spec.store_budget_bytes).fetch(
         manifest, Path(spec.source), _progress(report), immutable=spec.immutable, protected=spec.protected

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from model_api.repository.known_tasks import TASKS
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import Probe, check_name, parse_probe
 from model_api.repository.refs import check_percent
+from model_api.repository.signatures import sign
 from model_api.repository.statuses import Status, prune_statuses, read_statuses
 from model_api.repository.units import mb
 
@@ -39,6 +41,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--option", metavar="KEY=VALUE", action="append", default=[], help="an option of the task")
     command.add_argument("--exclude", metavar="GLOB", action="append", default=[], help="files to leave out")
+    command.add_argument(
+        "--sign", metavar="KEY", help="sign it with this SSH key (a public key's file: its private key is in the agent)"
+    )
     command.add_argument("--canary", metavar="PERCENT", type=float, help="serve it to this share of callers only")
     command.add_argument("--wait", action="store_true", help="until every live instance serves it")
     command.add_argument("--wait-timeout", metavar="SECONDS", type=float, default=600.0, help="default: 600")
@@ -76,6 +81,8 @@ def _publish(parsed: argparse.Namespace) -> int:
     options = dict(parse_option(option) for option in parsed.option)
     with ProgressLine("checking") as line:
         made = draft(Path(parsed.folder), parsed.model, line.show, parsed.task, options, probes, parsed.exclude)
+    if parsed.sign:
+        made = replace(made, manifest=replace(made.manifest, signature=sign(made.manifest, parsed.sign)))
     manifest = made.manifest
     print(f"{parsed.model}: {manifest.task}, {len(manifest.files)} files, {mb(manifest.size_bytes)}", file=sys.stderr)
     if parsed.to:
