@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +30,7 @@ class Keys:
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     """alice may sign team-a's models, carol all; mallory isn't listed."""
     needs("ssh-keygen")
     folder = tmp_path_factory.mktemp("keys")
