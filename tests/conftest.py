@@ -1,7 +1,6 @@
 """Before any test, this machine's own ways are shut out (rigs/host.py). Then: stores with real models, and servers over
 them, shared by the tests of a module where they only read."""
 
-import atexit
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from tests.rigs.server import Server, server
 # At import, not in a fixture: test modules read the environment when they are imported.
 host.expect_utf8()
 _folder = Path(tempfile.mkdtemp(prefix="tests-home-"))
-atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 host.shut_out(_folder / "home")
 
 
@@ -26,6 +24,10 @@ host.shut_out(_folder / "home")
 def pytest_configure_node(node: Any) -> None:
     """xdist's, before it starts a worker."""
     node.workerinput["host_environment"] = host.ENVIRONMENT
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_folder, ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
