@@ -32,6 +32,7 @@ timeout = 30
 # From SIGTERM to the end: the balancer's notice, then the slowest request.
 graceful_timeout = int(_settings.drain_delay_s + _settings.request_timeout_s + 10)
 keepalive = 75  # longer than the proxy in front keeps an idle connection, or it would meet a closed one
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}  # others that a proxy farther out set may contradict it
 forwarder_headers = ""  # no header of a caller's (SCRIPT_NAME, PATH_INFO) may say which path was asked
 control_socket_disable = True  # nothing but HTTP controls this process
 accesslog = None  # the application writes one JSON line per request

@@ -55,7 +55,6 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
             version="1",
             description="Models published once on a shared file system, served by every instance.",
         ),
-        security_schemes={},
         validation_error_model=Problem,
         validation_error_callback=problems.raise_invalid_body,
         doc_ui=False,
@@ -64,6 +63,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     )
     app.request_class = ApiRequest
     app.url_map.merge_slashes = False  # a redirect would be an HTML page
+    app.url_map.strict_slashes = False  # /sim/ finds /sim
     app.extensions["model_api"] = service
     app.extensions["model_api_settings"] = settings
     app.extensions["model_api_jobs"] = Jobs(

@@ -37,12 +37,14 @@ def predict_document(found: Answer) -> dict[str, Any]:
     return document
 
 
-def similarity_document(target: str, texts: Sequence[str], found: Answer) -> dict[str, Any]:
-    """Of /sim."""
-    return {
-        "type": "sentence similarity",
-        "context": {"target": target, "texts": texts, "sims": found.predictions},
-    }
+def similarity_document(
+    target: str, texts: Sequence[str], found: Answer, list_truncated: bool = False
+) -> dict[str, Any]:
+    """Of /sim. Its form is fixed; what was cut (indices into texts, and "target") stands in it only where asked for."""
+    context: dict[str, Any] = {"target": target, "texts": texts, "sims": found.predictions}
+    if list_truncated:
+        context["truncated"] = ["target" if index < 0 else index for index in sorted(found.truncated)]
+    return {"type": "sentence similarity", "context": context}
 
 
 def predicted_texts(found: Answer) -> list[str]:

@@ -91,6 +91,9 @@ class Task(ABC):
     parameters: ClassVar[type[Parameters]]
     """What callers may send as `parameters`; the OpenAPI document and the try page's form are made from it."""
 
+    prediction: ClassVar[Any] = Any
+    """The type of one prediction, for the OpenAPI document: a pydantic model, or what pydantic can describe."""
+
     warm_inputs: ClassVar[Sequence[Any]]
     """Inputs of several shapes, run before the first caller's; their outputs must be finite."""
 

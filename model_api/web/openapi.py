@@ -1,13 +1,16 @@
 """The OpenAPI document, and its parts that routes share: how answers and problems are described."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from flask_openapi3 import OpenAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from model_api.repository.known_tasks import TASKS
 from model_api.serving.documents import dump
+from model_api.tasks import find_task
 from model_api.web import job_schemas, schemas
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
@@ -72,23 +75,77 @@ def text(media_type: str, description: str) -> Responses:
     return {200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}}
 
 
+# method, path -> how a generated client calls it, and under which noun
+_OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("post", "/sim"): ("compare", "similarity"),
+    ("post", "/predict"): ("predict", "predictions"),
+    ("post", "/score"): ("score", "scores"),
+    ("get", "/models"): ("list_models", "models"),
+    ("get", "/models/{name}"): ("get_model", "models"),
+    ("post", "/jobs"): ("submit_job", "jobs"),
+    ("get", "/jobs"): ("list_jobs", "jobs"),
+    ("get", "/jobs/{id}"): ("get_job", "jobs"),
+    ("delete", "/jobs/{id}"): ("cancel_job", "jobs"),
+    ("get", "/jobs/{id}/result"): ("get_job_result", "jobs"),
+    ("post", "/jobs/{id}/retry"): ("retry_job", "jobs"),
+    ("delete", "/cache"): ("clear_cache", "cache"),
+    ("get", "/healthz"): ("get_liveness", "health"),
+    ("get", "/readyz"): ("get_readiness", "health"),
+    ("get", "/mount_check"): ("check_mount", "health"),
+    ("get", "/metrics"): ("get_metrics", "health"),
+    ("get", "/"): ("get_index", "pages"),
+    ("get", "/docs"): ("get_documentation", "pages"),
+    ("get", "/openapi.json"): ("get_openapi", "pages"),
+}
+_OPERATORS_ONLY = frozenset({("delete", "/cache")})
+_OPERATOR_KEY = "operatorKey"
+_REF = "#/components/schemas/{model}"
+
+
 def build_document(app: OpenAPI) -> bytes:
     """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them."""
     document: dict[str, Any] = dict(app.api_doc)
-    found = {**vars(schemas), **vars(job_schemas)}.values()
-    kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    schemes = {_OPERATOR_KEY: {"type": "http", "scheme": "bearer", "description": "MODEL_API_OPERATOR_KEY's value."}}
+    document["components"] = {"schemas": _schemas(), "securitySchemes": schemes}
+    tags: dict[str, None] = {}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["operationId"], tag = _OPERATIONS.get((method, path), (operation["operationId"], "other"))
+            operation["tags"] = [tag]
+            tags[tag] = None
+            if (method, path) in _OPERATORS_ONLY:
+                operation["security"] = [{_OPERATOR_KEY: []}]
+            responses = operation["responses"]
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                del responses["422"]  # flask-openapi3 adds its own form of it to routes that have none
+            responses["default"] = problem("Any other error.")
+    document["tags"] = [{"name": name} for name in tags]
+    return dump(document)
+
+
+def _schemas() -> dict[str, Any]:
+    """Of bodies and answers, and of what each task takes and gives."""
+    defined = {**vars(schemas), **vars(job_schemas)}.values()
+    kinds = [kind for kind in defined if isinstance(kind, type) and issubclass(kind, BaseModel)]
     parts = (*schemas.PARTS_OF_ADDRESSES, *job_schemas.PARTS_OF_ADDRESSES)
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
         for kind in kinds
         if kind not in (BaseModel, schemas.Body, *parts)
     ]
-    _, collected = models_json_schema(modes, ref_template="#/components/schemas/{model}")
-    document["components"] = {"schemas": collected["$defs"]}
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            responses = operation["responses"]
-            if "application/json" in responses.get("422", {}).get("content", {}):
-                del responses["422"]  # flask-openapi3 adds its own form of it to routes that have none
-            responses["default"] = problem("Any other error.")
-    return dump(document)
+    tasks = [find_task(name) for name in TASKS]
+    modes += [(task.parameters, "validation") for task in tasks]
+    _, collected = models_json_schema(modes, ref_template=_REF)
+    found: dict[str, Any] = collected["$defs"]
+    predictions = []
+    for task in tasks:
+        schema = TypeAdapter(task.prediction).json_schema(ref_template=_REF, mode="serialization")
+        found |= schema.pop("$defs", {})
+        if "title" in schema:
+            found[schema["title"]] = schema
+            schema = {"$ref": _REF.format(model=schema["title"])}
+        predictions += [schema] if schema and schema not in predictions else []
+    names = dict.fromkeys(task.parameters.__name__ for task in tasks)
+    found["PredictAnswer"]["properties"]["predictions"]["items"] = {"anyOf": predictions}
+    found["PredictBody"]["properties"]["parameters"]["anyOf"] = [{"$ref": _REF.format(model=name)} for name in names]
+    return found

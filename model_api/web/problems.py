@@ -3,8 +3,9 @@
 RFC 9457, with `request_id` and, for bodies, `errors`: a list of {"pointer", "detail"} with RFC 6901 pointers.
 """
 
+import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +16,9 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_api import errors
+from model_api.web import job_schemas, schemas
 from model_api.web.requests import current_request
-from model_api.web.responses import ApiResponse
+from model_api.web.responses import ApiResponse, options_response
 
 LOGGER = logging.getLogger("model_api.web.problems")
 MAX_POINTER_CHARS = 256
@@ -99,7 +101,18 @@ def pointer(location: Sequence[str | int]) -> str:
 def raise_invalid_body(error: ValidationError) -> None:
     """flask-openapi3 calls it when a body, checked by pydantic, doesn't fit. Values are never quoted."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    raise InvalidBody([(pointer(f["loc"]), f["msg"][:1].lower() + f["msg"][1:]) for f in found[:MAX_ERRORS]])
+    kind = getattr(schemas, error.title, None) or getattr(job_schemas, error.title, schemas.Body)
+    known = kind.model_fields
+    raise InvalidBody([(pointer(f["loc"]), _finding(f, known)) for f in found[:MAX_ERRORS]])
+
+
+def _finding(found: Any, known: Iterable[str]) -> str:
+    """One of pydantic's findings in our words."""
+    if found["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(found["loc"][-1])[:64], known, n=1)
+        return f"no such key; did you mean {near[0]!r}?" if near else f"no such key; there are {', '.join(known)}"
+    message = str(found["msg"])
+    return message[:1].lower() + message[1:]
 
 
 def described(error: Exception) -> dict[str, Any]:
@@ -130,7 +143,7 @@ def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> Ap
     except orjson.JSONEncodeError:  # a lone surrogate in a detail
         body = orjson.dumps({**document, "detail": ascii(detail)})
     status = f"{row.status} {row.title}" if row.status == 499 else row.status
-    response = ApiResponse(body, status, mimetype="application/problem+json")
+    response = ApiResponse(body, status, content_type="application/problem+json")
     if row.retry_after_s is not None:
         response.headers["Retry-After"] = str(row.retry_after_s)
     return response
@@ -165,6 +178,9 @@ def answer_error(error: Exception) -> ApiResponse:
 
 def _answer_http(error: HTTPException) -> ApiResponse:
     status = error.code or 500
+    if status == 404 and current_request().method == "OPTIONS":
+        # A browser asks so before it lets a page send: it must get through, to be shown the 404 itself.
+        return options_response(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     if status == 500 and getattr(error, "original_exception", None) is not None:
         LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"id": current_request().id}})
     # The framework's name of it: Python's own changes from release to release (413), and the type must not.

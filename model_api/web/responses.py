@@ -57,7 +57,7 @@ class OrjsonProvider(JSONProvider):
 
 
 def json_response(value: Any, status: int = 200) -> ApiResponse:
-    return ApiResponse(dump(value), status, content_type="application/json")
+    return ApiResponse(dump(value), status, content_type="application/json; charset=utf-8")
 
 
 def model_response(value: Any, answer: Answer) -> ApiResponse:
@@ -127,18 +127,21 @@ def _record(request: ApiRequest, response: ApiResponse) -> None:
     log_request(fields)
 
 
-def _options_response() -> ApiResponse:
+def options_response(methods: Iterable[str]) -> ApiResponse:
     response = ApiResponse(status=204)
     del response.headers["Content-Type"]
-    adapter = request_ctx.url_adapter
-    methods = adapter.allowed_methods() if adapter is not None else ()
     response.headers["Allow"] = ", ".join(sorted(methods))
     return response
 
 
+def _default_options_response() -> ApiResponse:
+    adapter = request_ctx.url_adapter
+    return options_response(adapter.allowed_methods() if adapter is not None else ())
+
+
 def register(app: Flask) -> None:
     app.json = OrjsonProvider(app)
-    app.make_default_options_response = _options_response  # type: ignore[method-assign]
+    app.make_default_options_response = _default_options_response  # type: ignore[method-assign]
     app.response_class = ApiResponse
     app.after_request(_finish)
 

@@ -30,6 +30,7 @@ class SimBody(Body):
     texts: Annotated[list[Text], FailFast()] = Field(description="An empty list is answered by an empty list.")
     model: str | None = Field(None, description="`name`, `name@version` or `name@canary`; default: the server's.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="`truncate`: cut what is too long.")
+    list_truncated: bool = Field(False, description="List in `context.truncated` what was cut, however many.")
 
 
 class PredictBody(Body):
@@ -87,6 +88,7 @@ class SimContext(BaseModel):
     target: str
     texts: list[str]
     sims: list[float] = Field(description="Cosine with the target, one per text, in order.")
+    truncated: list[int | str] = Field([], description="Indices of texts that were cut, and `target`; where asked for.")
 
 
 class SimAnswer(BaseModel):

@@ -1,6 +1,7 @@
 """The OpenAPI document is valid and true, and the pages ask no other host for anything."""
 
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -10,6 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from model_api.repository.known_tasks import TASKS
+from model_api.tasks import find_task
 from tests.rigs.stand_in_service import stand_in_app
 
 
@@ -81,6 +84,33 @@ def test_answers_fit_their_schemas(client: FlaskClient, document: dict[str, Any]
 def test_problems_fit_their_schema(client: FlaskClient, document: dict[str, Any]) -> None:
     for response in (client.get("/nope"), client.post("/sim", json={"target": 1}), client.get("/models/nope")):
         check(document, "Problem", json.loads(response.data))
+
+
+def test_operations_have_names_that_a_person_would_write_and_one_noun_each(document: dict[str, Any]) -> None:
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z]+(_[a-z]+){0,3}", name) for name in names)
+    assert {"compare", "predict", "list_models", "get_readiness", "clear_cache"} <= set(names)
+    assert all(len(operation["tags"]) == 1 for operation in operations)
+    assert "other" not in {tag["name"] for tag in document["tags"]}, "name the new operation in web/openapi.py"
+
+
+def test_operators_routes_name_their_key(document: dict[str, Any]) -> None:
+    assert document["paths"]["/cache"]["delete"]["security"] == [{"operatorKey": []}]
+    assert document["components"]["securitySchemes"]["operatorKey"]["scheme"] == "bearer"
+
+
+def test_predictions_and_parameters_are_typed_by_task(document: dict[str, Any]) -> None:
+    for task in map(find_task, TASKS):
+        check(document, task.parameters.__name__, task.parameters().model_dump())
+    good = {"model": "m", "version": "1", "digest": "d", "task": "t", "usage": {"tokens": 1}}
+    for prediction in ([0.5, 1.0], {"label": "a", "score": 0.5}, {"text": "a", "tokens": 1, "finish_reason": "stop"}):
+        check(document, "PredictAnswer", {**good, "predictions": [prediction]})
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, "PredictAnswer", {**good, "predictions": ["neither"]})
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, "PredictBody", {"model": "m", "inputs": "a", "parameters": {"num_beams": 99}})
 
 
 def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None:

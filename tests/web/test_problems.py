@@ -235,10 +235,39 @@ def test_wrong_methods_are_told_the_right_ones(client: FlaskClient, method: str)
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/sim/", "/models/", "/models//x", "/%ff%fe", "/%00", "/a%0d%0ab", "/static/x", "/docs/../x"],
+    ["/nope", "/models//x", "/%ff%fe", "/%00", "/a%0d%0ab", "/static/x", "/docs/../x"],
 )
 def test_unknown_routes(client: FlaskClient, path: str) -> None:
     problem_of(client.get(f"http://localhost{path}"), 404)
+
+
+def test_a_slash_at_the_end_finds_the_route(client: FlaskClient) -> None:
+    assert client.post("/sim/", json=SIM).status_code == 200
+    assert client.get("/models/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/predict", {"model": "minilm", "input": "a"}, "did you mean 'inputs'?"),
+        ("/sim", {"targets": "a", "texts": []}, "did you mean 'target'?"),
+        ("/sim", {"target": "a", "texts": [], "zzz": 1}, "there are target, texts, model"),
+    ],
+)
+def test_a_mistyped_key_is_told_with_the_right_one(
+    client: FlaskClient, path: str, body: dict[str, Any], detail: str
+) -> None:
+    errors = problem_of(client.post(path, json=body), 422)["errors"]
+    assert any(detail in error["detail"] for error in errors)
+
+
+def test_a_browser_is_let_through_to_an_unknown_route(client: FlaskClient) -> None:
+    """Else it shows its own complaint about CORS, and never the 404."""
+    asked = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    response = client.options("/nope", headers=asked)
+    assert response.status_code == 204
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    problem_of(client.post("/nope", json={}), 404)
 
 
 def test_doubled_slashes_are_no_redirect(client: FlaskClient) -> None:

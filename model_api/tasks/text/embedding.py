@@ -108,6 +108,7 @@ class EmbeddingModel(ModelSide):
 
 class Embedding(Task):
     parameters = EmbeddingParameters
+    prediction = list[float]
     # Several lengths, so that every kind of kernel has run once before the first caller needs it.
     warm_inputs = (
         "warm",

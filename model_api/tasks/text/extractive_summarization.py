@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput
 from model_api.repository.manifest import Manifest
@@ -28,6 +28,22 @@ SAME_COSINE = 0.95  # two sentences nearer than this say the same
 
 class ExtractiveParameters(TextParameters):
     max_sentences: int = Field(3, ge=1, le=MAX_SENTENCES, description="The longest that a summary may be.")
+
+
+class Sentence(BaseModel):
+    """`start` and `end` count characters of the article."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+class ExtractiveSummary(BaseModel):
+    """The chosen sentences, and their texts joined."""
+
+    text: str
+    sentences: list[Sentence]
 
 
 class ExtractiveWeb(WebSide):
@@ -93,6 +109,7 @@ def summary(text: str, spans: Sequence[tuple[int, int]], vectors: Array, max_sen
 
 class ExtractiveSummarization(Task):
     parameters = ExtractiveParameters
+    prediction = ExtractiveSummary
     warm_inputs = (
         "The bridge was closed on Monday. Engineers had found cracks in it! Will it open again? Nobody knows.",
         "One sentence only",

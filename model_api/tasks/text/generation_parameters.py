@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput, Refused
 from model_api.repository.manifest import Manifest
@@ -21,6 +21,14 @@ class GenerationParameters(TextParameters):
     no_repeat_ngram_size: int = Field(0, ge=0, le=20, description="No sequence of so many tokens occurs twice.")
     temperature: float | None = Field(None, ge=0.05, le=5, description="Sample instead of searching.")
     seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The same sample again; with temperature only.")
+
+
+class Generated(BaseModel):
+    """A generated text."""
+
+    text: str
+    tokens: int
+    finish_reason: Literal["stop", "length"] = Field(description="`length` where max_new_tokens cut it.")
 
 
 def generation_defaults(manifest: Manifest) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from model_api.errors import Refused
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
 from model_api.tasks.text.generation_parameters import (
+    Generated,
     GenerationParameters,
     generation_defaults,
     is_repeatable,
@@ -113,6 +114,7 @@ def weights_type(manifest: Manifest, precision: str) -> str:
 
 class Summarization(Task):
     parameters = GenerationParameters
+    prediction = Generated
     warm_inputs = (
         "warm",
         "The bridge over the river was closed on Monday. Engineers had found cracks in two of its pillars. " * 3,

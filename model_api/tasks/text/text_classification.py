@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput, Refused
 from model_api.repository.manifest import Manifest
@@ -62,6 +62,17 @@ class ClassificationParameters(TextParameters):
     average: bool = Field(False, description="Classify over-long texts window by window, and take the mean score.")
     top_k: int | None = Field(None, ge=1, le=100_000, description="Show so many of the best labels.")
     all_labels: bool = Field(False, description="Show every label. Default: true where the model is multi-label.")
+
+
+class Label(BaseModel):
+    label: str
+    score: float
+
+
+class Classification(Label):
+    """The best label."""
+
+    labels: list[Label] | None = Field(None, description="Best first, with top_k, all_labels or a multi-label model.")
 
 
 class ClassificationWeb(WebSide):
@@ -132,6 +143,7 @@ class ClassificationModel(ModelSide):
 
 class TextClassification(Task):
     parameters = ClassificationParameters
+    prediction = Classification
     warm_inputs = (
         "warm",
         "A sentence of ordinary length to warm up with.",

@@ -35,7 +35,7 @@ def service(service_and_client: tuple[StandInService, FlaskClient]) -> StandInSe
 def test_sim_answers_exactly_its_contract(client: FlaskClient) -> None:
     response = client.post("/sim", json=SIM)
     assert response.status_code == 200
-    assert response.content_type == "application/json"
+    assert response.content_type == "application/json; charset=utf-8"  # old PowerShell reads Latin-1 without
     assert json.loads(response.data) == {
         "type": "sentence similarity",
         "context": {**SIM, "sims": [share("abc", "ab"), share("abc", "é漢字😀")]},
@@ -207,3 +207,16 @@ def test_mount_check(client: FlaskClient, service: StandInService) -> None:
     assert (response.status_code, response.mimetype) == (503, "application/problem+json")
     document: Any = json.loads(response.data)
     assert (document["mounted"], document["detail"], document["age_s"]) == (False, "no answer for 12 s", 12.0)
+
+
+def test_a_header_does_not_grow_with_the_body(client: FlaskClient, service: StandInService) -> None:
+    service.truncated = [-1, *range(900)]
+    body = {"target": "a", "texts": ["b"] * 900, "parameters": {"truncate": True}}
+    response = client.post("/sim", json=body)
+    header = response.headers["X-Truncated"]
+    assert header.startswith("target,0,1,2,")
+    assert header.endswith(",98,and 801 more")
+    assert sum(len(name) + len(value) for name, value in response.headers) < 2000
+    assert "truncated" not in response.get_json()["context"]
+    listed = client.post("/sim", json={**body, "list_truncated": True}).get_json()["context"]
+    assert listed["truncated"] == ["target", *range(900)]
