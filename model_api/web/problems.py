@@ -101,8 +101,8 @@ def pointer(location: Sequence[str | int]) -> str:
 def raise_invalid_body(error: ValidationError) -> None:
     """flask-openapi3 calls it when a body, checked by pydantic, doesn't fit. Values are never quoted."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    kind = getattr(schemas, error.title, None) or getattr(job_schemas, error.title, schemas.Body)
-    known = kind.model_fields
+    kind = vars(schemas).get(error.title) or vars(job_schemas).get(error.title) or schemas.Body
+    known = list(kind.model_fields)
     raise InvalidBody([(pointer(f["loc"]), _finding(f, known)) for f in found[:MAX_ERRORS]])
 
 
