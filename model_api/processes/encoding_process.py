@@ -16,7 +16,8 @@ from model_api.processes import messages
 from model_api.tasks.contract import Array
 from model_api.tasks.text.encoding import ArrivedText, Encoded
 
-ANSWER_TIMEOUT_S = 5.0  # for a piece; the longest text that is allowed takes a tenth of a second
+ANSWER_TIMEOUT_S = 5.0  # for a piece, which takes a tenth of a second
+SLOWEST_CHARS_PER_S = 100_000  # of a text that is longer than a piece; usual are a million
 TURN_TIMEOUT_S = 10.0
 MAX_WAITING = 16
 PIECE_CHARS = 65_536
@@ -38,7 +39,6 @@ class EncodingProcess:
 
     def connect(self, connection: socket.socket) -> None:
         """The leader started one (anew)."""
-        connection.settimeout(ANSWER_TIMEOUT_S)
         with self._changed:
             self._connection = connection
             self._changed.notify_all()
@@ -54,7 +54,8 @@ class EncodingProcess:
     def encode(self, texts: Sequence[str]) -> Sequence[Encoded]:
         encoded: list[Encoded] = []
         for piece in _pieces(texts):
-            header, arrays = self._ask({"texts": piece})
+            n_chars = sum(map(len, piece))
+            header, arrays = self._ask({"texts": piece}, timeout_s=ANSWER_TIMEOUT_S + n_chars / SLOWEST_CHARS_PER_S)
             self.n_special = header["n_special"]
             ends = header["ends"]
             encoded += [ArrivedText(ids, (lead, trail)) for ids, (lead, trail) in zip(arrays, ends, strict=True)]
@@ -63,9 +64,12 @@ class EncodingProcess:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._ask({}, [np.asarray(ids, np.int32)])[0]["text"])
 
-    def _ask(self, header: Mapping[str, Any], arrays: Sequence[Array] = ()) -> tuple[dict[str, Any], list[Array]]:
+    def _ask(
+        self, header: Mapping[str, Any], arrays: Sequence[Array] = (), timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> tuple[dict[str, Any], list[Array]]:
         connection = self._take_turn()
         try:
+            connection.settimeout(timeout_s)
             messages.send(connection, header, arrays)
             reply, outputs = messages.receive(connection)
         except (OSError, ValueError) as error:

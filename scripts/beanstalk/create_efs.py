@@ -10,7 +10,14 @@ import boto3
 import yaml
 from botocore.exceptions import ClientError
 
-from scripts.beanstalk.saved_configuration import INSTANCE_TYPES, Choices, publisher_ssh_config, saved_configuration
+from scripts.beanstalk.saved_configuration import (
+    CACHE_SECRET,
+    INSTANCE_TYPES,
+    Choices,
+    publisher_ssh_config,
+    saved_configuration,
+    shares_cache,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "efs_layout" / "efs.yaml"
@@ -104,7 +111,11 @@ def main(argv: Sequence[str]) -> None:
     if session.region_name is None:
         raise SystemExit("create-efs: no region is configured; give --region")
     vpc_id, subnet_ids = network(session.client("ec2"), arguments.vpc, arguments.subnet)
-    secrets = dict(arguments.secret)
+    secrets, properties = dict(arguments.secret), dict(arguments.property)
+    makes_secret = shares_cache(properties, secrets) and not {CACHE_SECRET, "MODEL_API_CACHE_TRUSTED"} & {
+        *properties,
+        *secrets,
+    }
     outputs = put_stack(
         session.client("cloudformation"),
         arguments.stack,
@@ -114,13 +125,16 @@ def main(argv: Sequence[str]) -> None:
             "Publisher": "false" if arguments.no_publisher else "true",
             "PublisherPublicIp": "false" if arguments.private else "true",
             "SecretArns": ",".join(secrets.values()),
+            "CacheSecret": str(makes_secret).lower(),
         },
     )
+    if makes_secret:
+        secrets[CACHE_SECRET] = outputs["CacheSecretArn"]
     choices = Choices(
         arch=arguments.arch,
         certificate_arn=arguments.certificate,
         secrets=secrets,
-        properties=dict(arguments.property),
+        properties=properties,
         public_instances=not arguments.private,
     )
     SAVED_CONFIGURATIONS.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 ENVIRONMENT = "aws:elasticbeanstalk:application:environment"
 SECRETS = "aws:elasticbeanstalk:application:environmentsecrets"
+CACHE, CACHE_SECRET = "MODEL_API_CACHE", "MODEL_API_CACHE_SECRET"
 INSTANCE_TYPES = {"x86_64": None, "arm64": "m8g.large, m7g.large"}  # None: as .ebextensions says
 
 
@@ -74,6 +75,11 @@ def saved_configuration(
         "EnvironmentTier": {"Name": "WebServer", "Type": "Standard"},
         "OptionSettings": options,
     }
+
+
+def shares_cache(properties: Mapping[str, str], secrets: Mapping[str, str]) -> bool:
+    """Whether the instances keep answers in a Redis or Valkey, whose address may hold a password."""
+    return CACHE in secrets or properties.get(CACHE, "memory") not in ("memory", "off")
 
 
 def publisher_ssh_config(instance_id: str, region: str) -> str:

@@ -9,11 +9,14 @@ import yaml
 
 from model_api.publishing import changes as store_changes
 from model_api.repository import layout as repository
+from model_api.repository.manifest import NAME_PATTERN
+from scripts.beanstalk.saved_configuration import shares_cache
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
 from tests.rigs.project import ROOT
 
 TEMPLATE = ROOT / "efs_layout" / "efs.yaml"
+AUTHOR_TEMPLATE = ROOT / "efs_layout" / "author.yaml"
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,7 +47,7 @@ def statements(resources: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def test_lint() -> None:
     if not (DEPLOY_BIN / "cfn-lint").exists():
         missing("scripts/setup-deploy --dev has not been run")
-    done = subprocess.run([DEPLOY_BIN / "cfn-lint", TEMPLATE], capture_output=True, text=True)
+    done = subprocess.run([DEPLOY_BIN / "cfn-lint", TEMPLATE, AUTHOR_TEMPLATE], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -83,6 +86,40 @@ def test_the_access_points_share_one_user(resources: dict[str, Any]) -> None:
     points = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::EFS::AccessPoint"]
     assert len(points) == 3
     assert all(point["PosixUser"] == {"Uid": "900", "Gid": "900"} for point in points)
+
+
+def test_an_author_s_own_access_point_shows_one_model_and_its_policy_no_other() -> None:
+    document = yaml.load(AUTHOR_TEMPLATE.read_text(), _Loader)
+    own = dict(document["Resources"])
+    point = own["AccessPoint"]["Properties"]
+    assert point["RootDirectory"]["Path"] == {"Sub": "/store/models/${Model}"}
+    assert point["PosixUser"]["Uid"] == {"Ref": "Uid"}  # not 900: it can't write what others made
+    (statement,) = statements(own, "AuthorPolicy")
+    assert statement["Condition"]["StringEquals"]["elasticfilesystem:AccessPointArn"] == {"GetAtt": "AccessPoint.Arn"}
+    assert document["Parameters"]["Model"]["AllowedPattern"] == NAME_PATTERN.pattern
+
+
+def test_instances_alone_read_the_fleet_s_secret(resources: dict[str, Any]) -> None:
+    (statement,) = statements(resources, "FleetSecretPolicy")
+    assert statement["Resource"] == {"Ref": "FleetSecret"}
+    assert "FleetSecretPolicy" in str(resources["InstanceRole"])
+    assert "FleetSecret" not in str(resources["PublisherRole"]) + str(resources["PublisherPolicy"])
+    assert resources["FleetSecret"]["Properties"]["GenerateSecretString"]["PasswordLength"] >= 32
+
+
+@pytest.mark.parametrize(
+    ("properties", "secrets", "shared"),
+    [
+        ({}, {}, False),
+        ({"MODEL_API_CACHE": "memory"}, {}, False),
+        ({"MODEL_API_CACHE": "rediss://cache:6379"}, {}, True),
+        ({}, {"MODEL_API_CACHE": "arn:aws:secretsmanager:eu-west-1:1:secret:url"}, True),
+    ],
+)
+def test_a_secret_is_made_where_a_cache_is_shared(
+    properties: dict[str, str], secrets: dict[str, str], shared: bool
+) -> None:
+    assert shares_cache(properties, secrets) is shared
 
 
 def test_no_port_is_open_but_nfs_between_the_groups(resources: dict[str, Any]) -> None:
