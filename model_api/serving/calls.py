@@ -46,6 +46,7 @@ class Answer:
     queue_ms: float
     forward_ms: float
     batch_size: int
+    precision: str | None = None  # what it was computed in
     age_s: int | None = None
 
 

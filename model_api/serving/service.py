@@ -237,6 +237,7 @@ def _answer(version: Version, predictions: list[Any], prepared: Prepared, output
         queue_ms=outputs.queue_ms,
         forward_ms=outputs.forward_ms,
         batch_size=outputs.batch_size,
+        precision=version.precision,
     )
 
 
@@ -253,5 +254,6 @@ def _cached_answer(version: Version, entry: CachedAnswer, age_s: float | None) -
         queue_ms=0.0,
         forward_ms=0.0,
         batch_size=0,
+        precision=version.precision,
         age_s=None if age_s is None else int(age_s),
     )

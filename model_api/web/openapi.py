@@ -18,6 +18,7 @@ _HEADERS = {
     "X-Model": "The model that answered.",
     "X-Model-Version": "Its version.",
     "X-Model-Digest": "sha256 over its weights and every option that changes an answer.",
+    "X-Model-Precision": "What it computed in: float32, bfloat16 or int8.",
     "Server-Timing": "Milliseconds in the queue, in the forward, and in all.",
 }
 _PROBLEMS = {

@@ -15,7 +15,10 @@ from model_api.serving.documents import dump
 from model_api.web.logs import log_request
 from model_api.web.requests import ApiRequest, current_metrics, current_request
 
-EXPOSED = "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Truncated, Server-Timing, Age, Retry-After, Allow"
+EXPOSED = (
+    "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Model-Precision, X-Truncated, Server-Timing, Age, "
+    "Retry-After, Allow"
+)
 COMMON_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Expose-Headers", EXPOSED),
@@ -70,6 +73,7 @@ def model_response(value: Any, answer: Answer) -> ApiResponse:
         ("X-Model", answer.model),
         ("X-Model-Version", answer.version),
         ("X-Model-Digest", answer.digest),
+        ("X-Model-Precision", answer.precision or "unknown"),
         ("Server-Timing", f"queue;dur={queue:.1f}, forward;dur={forward:.1f}, total;dur={total:.1f}"),
     )
     if answer.age_s is not None:

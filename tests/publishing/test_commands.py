@@ -165,6 +165,28 @@ def test_the_table_shows_refs_instances_and_refusals(
     assert any("mini@2: refused by i-123: no room: 5 GB needed" in line for line in lines)
 
 
+def test_the_table_shows_precisions_and_why_they_are_not_what_was_asked_for(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", make_folder(tmp_path / "a"), "--model", "mini")
+    refs = Repository(layout.root).observe(None)["mini"].refs
+    assert refs is not None
+    assert refs.stable is not None
+    served = {"name": "mini", "version": "1", "digest": refs.stable.digest, "state": "ready", "since": "noon"}
+    reason = "in int8: int8 differs from float32 (cosine 0.9512, below 0.98)"
+    write_status(layout.statuses, "one", {"models": [{**served, "precision": "int8"}]})
+    write_status(layout.statuses, "two", {"models": [{**served, "precision": "bfloat16", "precision_reason": reason}]})
+    capsys.readouterr()
+    assert run("models", "--precision") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[-2:] == ["SINCE", "PRECISION"]
+    assert [line.split()[-4:] for line in lines[1:3]] == [
+        ["one", "serving", "noon", "int8"],
+        ["two", "serving", "noon", "bfloat16"],
+    ]
+    assert lines[3:] == ["", "not in the precision asked for:", f"  mini on two: {reason}"]
+
+
 def test_an_empty_store_is_told_as_such(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models") == 0
     assert capsys.readouterr().out == "nothing is published yet\n"

@@ -134,6 +134,7 @@ class StandInService:
             queue_ms=0.25,
             forward_ms=1.5,
             batch_size=len(predictions),
+            precision="float32",
             age_s=self.age_s,
         )
 

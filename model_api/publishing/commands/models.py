@@ -13,10 +13,16 @@ from model_api.repository.reader import Published, Repository
 from model_api.repository.statuses import Status, read_statuses
 
 _COLUMNS = ("MODEL", "VERSION", "DIGEST", "REFS", "INSTANCE", "STATE", "SINCE")
+_PRECISION_COLUMN = "PRECISION"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", nargs="?", help="one model, with all its versions on disk")
+    command.add_argument(
+        "--precision",
+        action="store_true",
+        help="also what each instance computes in, and why it isn't what was asked for",
+    )
     command.add_argument("--json", action="store_true", help="the same as JSON")
 
 
@@ -36,7 +42,7 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(json.dumps({"models": models}, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(table(models)))
+        print("\n".join(table(models, parsed.precision)))
     return 0
 
 
@@ -60,7 +66,15 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
             told = {key: model.get(key) for key in ("version", "digest", "state", "since")}
             refused = model.get("refused") or []
             instances.append(
-                {"instance": instance, **told, "states": states, "sinces": _sinces(model), "refused": refused}
+                {
+                    "instance": instance,
+                    **told,
+                    "states": states,
+                    "sinces": _told(model, "since"),
+                    "precisions": _told(model, "precision"),
+                    "precision_reasons": _told(model, "precision_reason"),
+                    "refused": refused,
+                }
             )
     return {
         "name": published.name,
@@ -83,19 +97,19 @@ def _digests(model: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(str(entry["digest"]) for entry in _entries(model) if entry.get("digest")))
 
 
-def _sinces(model: Mapping[str, Any]) -> dict[str, str]:
-    """Since when each digest answers on that instance, by that instance's clock."""
-    return {str(entry["digest"]): str(entry["since"]) for entry in _entries(model) if entry.get("since")}
+def _told(model: Mapping[str, Any], key: str) -> dict[str, str]:
+    """What that instance says of each digest; `since` is by its own clock."""
+    return {str(entry["digest"]): str(entry[key]) for entry in _entries(model) if entry.get(key)}
 
 
-def table(models: Sequence[Mapping[str, Any]]) -> list[str]:
+def table(models: Sequence[Mapping[str, Any]], precision: bool = False) -> list[str]:
     """The lines for a person."""
     if not models:
         return ["nothing is published yet"]
-    rows: list[Sequence[str]] = [_COLUMNS]
+    rows: list[Sequence[str]] = [(*_COLUMNS, _PRECISION_COLUMN) if precision else _COLUMNS]
     notes: list[str] = []
     for model in models:
-        rows += _rows(model)
+        rows += _rows(model, precision)
         for refusal in model["refused"]:
             version = f"@{refusal['version']}" if refusal["version"] else ""
             notes.append(f"{model['name']}{version}: {refusal['reason']}")
@@ -103,12 +117,23 @@ def table(models: Sequence[Mapping[str, Any]]) -> list[str]:
             for refusal in instance["refused"]:
                 what = f"{model['name']}@{refusal.get('version')}"
                 notes.append(f"{what}: refused by {instance['instance']}: {refusal.get('reason')}")
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return [*lines, *(["", "not served:"] if notes else []), *(f"  {note}" for note in notes)]
+    lines += ["", "not served:", *(f"  {note}" for note in notes)] if notes else []
+    reasons = _precision_reasons(models) if precision else []
+    return [*lines, *(["", "not in the precision asked for:"] if reasons else []), *reasons]
 
 
-def _rows(model: Mapping[str, Any]) -> list[Sequence[str]]:
+def _precision_reasons(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"  {model['name']} on {instance['instance']}: {reason}"
+        for model in models
+        for instance in model["instances"]
+        for reason in instance["precision_reasons"].values()
+    ]
+
+
+def _rows(model: Mapping[str, Any], precision: bool) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = []
     known = [*model["versions"]]
     named = {version["digest"] for version in known}
@@ -119,7 +144,9 @@ def _rows(model: Mapping[str, Any]) -> list[Sequence[str]]:
         head = (model["name"], version["version"], (version["digest"] or "-")[:12], ", ".join(version["refs"]) or "-")
         having = [(i, i["states"][version["digest"]]) for i in model["instances"] if version["digest"] in i["states"]]
         for i, state in having:
-            rows.append((*head, i["instance"], state, i["sinces"].get(version["digest"], "-")))
+            told = [i["sinces"].get(version["digest"], "-")]
+            told += [i["precisions"].get(version["digest"], "-")] if precision else []
+            rows.append((*head, i["instance"], state, *told))
         if not having:
-            rows.append((*head, "-", "-", "-"))
+            rows.append((*head, "-", "-", "-", *("-" for _ in range(precision))))
     return rows

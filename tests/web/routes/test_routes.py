@@ -85,6 +85,7 @@ def test_answers_of_a_model_name_the_weights(client: FlaskClient, path: str) -> 
     body = SIM if path == "/sim" else {"model": "minilm", "inputs": "a"}
     headers = client.post(path, json=body).headers
     assert (headers["X-Model"], headers["X-Model-Version"], headers["X-Model-Digest"]) == ("minilm", "1", DIGEST)
+    assert headers["X-Model-Precision"] == "float32"
     pattern = r"queue;dur=\d+\.\d, forward;dur=\d+\.\d, total;dur=\d+\.\d"
     assert re.fullmatch(pattern, headers["Server-Timing"])
     assert "Age" not in headers
@@ -146,7 +147,7 @@ def test_cors_is_open_on_every_answer(client: FlaskClient, path: str) -> None:
     headers = client.get(path).headers
     assert headers["Access-Control-Allow-Origin"] == "*"
     exposed = headers["Access-Control-Expose-Headers"].split(", ")
-    assert {"X-Request-Id", "X-Model", "X-Model-Version", "X-Model-Digest", "Server-Timing"} <= set(exposed)
+    assert {"X-Request-Id", "X-Model", "X-Model-Version", "X-Model-Precision", "Server-Timing"} <= set(exposed)
     assert len(headers.getlist("Access-Control-Allow-Origin")) == 1
 
 
