@@ -62,7 +62,7 @@ def test_models_tells_the_precision_and_why(tmp_path: Path, tiny_author: Author)
         assert "in int8: int8 differs from float32" in api.log_path.read_text()
         body = {"model": "tiny", "inputs": ["the cat", "rain and tea"]}
         answer = api.post("/predict", body)
-        assert answer.headers["X-Model-Precision"] == "int8"
+        assert answer.headers["x-model-precision"] == "int8"
         together = answer.json()["predictions"]
         alone = [api.post("/predict", {**body, "inputs": [text]}).json()["predictions"][0] for text in body["inputs"]]
         assert together == alone
