@@ -19,8 +19,9 @@ from model_api.compute.encoder import TokenIds
 from model_api.compute.linear import Linear
 from model_api.compute.load_encoder import load_own, settle_precision
 from model_api.compute.transformers_encoder import load_pretrained
-from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
+from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
+from model_api.repository.loaded_files import CONFIG_FILE
 
 Scores = npt.NDArray[np.float32]  # [texts, labels]
 

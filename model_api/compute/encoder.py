@@ -21,8 +21,9 @@ from model_api.compute.attention import LONG_STEP_TOKENS, SHORT_LENGTHS, attend,
 from model_api.compute.encoder_weights import EncoderWeights
 from model_api.compute.linear import ROW_COUNTS, Linear, row_spans
 from model_api.compute.pooling import first_rows, last_rows, pool
-from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
+from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
+from model_api.repository.loaded_files import CONFIG_FILE
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

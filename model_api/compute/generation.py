@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from model_api.compute.processor import available_cores
-from model_api.compute.weights import CONFIG_FILE, WeightReader
+from model_api.compute.weights import WeightReader
 from model_api.errors import Refused
+from model_api.repository.loaded_files import CONFIG_FILE
 
 TokenIds = npt.NDArray[np.int32]
 SAMPLED_AT_A_TIME = 8  # rows, each on a thread of its own

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "lasttoken")
+from model_api.repository.loaded_files import POOLINGS
 
 
 def pool(tokens: torch.Tensor, lengths: Sequence[int], pooling: str) -> torch.Tensor:

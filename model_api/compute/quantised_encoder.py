@@ -14,8 +14,8 @@ import torch
 from model_api.compute.architectures import Architecture, supports
 from model_api.compute.encoder import TokenIds
 from model_api.compute.encoder_weights import EncoderWeights
-from model_api.compute.pooling import POOLINGS
 from model_api.compute.weights import WeightReader, read_config
+from model_api.repository.loaded_files import POOLINGS
 
 if TYPE_CHECKING:
     from int8_encoder import Matrix, PackedEncoder, Shape

@@ -15,8 +15,9 @@ import torch
 
 from model_api.compute.encoder import DTYPES, TokenIds
 from model_api.compute.pooling import pool
-from model_api.compute.weights import CONFIG_FILE, WeightReader, read_config
+from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
+from model_api.repository.loaded_files import CONFIG_FILE
 
 
 def load_pretrained(auto_class: str, folder: Path, precision: str) -> tuple[Any, Any]:

@@ -14,11 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from model_api.errors import Refused
-from model_api.repository.manifest import check_path
-
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-CONFIG_FILE = "config.json"
+from model_api.repository.loaded_files import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, reader_of, weight_map
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -34,21 +30,12 @@ class WeightReader:
 
     def __init__(self, folder: Path) -> None:
         """Opens every file. Raises Refused naming the file that is absent or no safetensors."""
-        self._home = SINGLE_FILE if (folder / SINGLE_FILE).exists() else INDEX_FILE
-        self._file_of: dict[str, str] = {}
+        shard_of = weight_map(*reader_of(folder))
+        self._home = SINGLE_FILE if shard_of is None else INDEX_FILE
         self._open: dict[str, Any] = {}
-        if self._home == SINGLE_FILE:
-            self._add(folder, SINGLE_FILE)
-            self._file_of = dict.fromkeys(self._open[SINGLE_FILE].keys(), SINGLE_FILE)
-            return
-        if not (folder / INDEX_FILE).exists():
-            raise Refused(SINGLE_FILE, f"not in the folder, nor is {INDEX_FILE}")
-        weight_map = _read_json(folder, INDEX_FILE).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
-            raise Refused(INDEX_FILE, "weight_map must map tensors to files")
-        for file in sorted(set(weight_map.values())):
-            self._add(folder, check_path(file))
-        self._file_of = weight_map
+        for file in (SINGLE_FILE,) if shard_of is None else sorted(set(shard_of.values())):
+            self._add(folder, file)
+        self._file_of = shard_of or dict.fromkeys(self._open[SINGLE_FILE].keys(), SINGLE_FILE)
 
     def _add(self, folder: Path, file: str) -> None:
         try:

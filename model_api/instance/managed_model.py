@@ -23,6 +23,13 @@ class ManagedModel:
     def refs(self) -> Refs:
         return self.published.refs or Refs(0, None, None, None)
 
+    def observe(self, published: Published) -> None:
+        """Take what is published by now. A refusal holds for as long as nobody changes the refs: an author who does may
+        have put a damaged version right."""
+        if (published.refs or Refs(0)).generation != self.refs.generation:
+            self.versions = {ref: v for ref, v in self.versions.items() if v.phase != Phase.REFUSED}
+        self.published = published
+
     def phases(self) -> dict[Ref, Phase]:
         """Of its versions here, and of those that the refs name and the repository can't read."""
         named = (self.refs.stable, self.refs.previous)

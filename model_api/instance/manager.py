@@ -142,7 +142,7 @@ class Manager:
         for name in observed.keys() | self._models.keys():
             # A model that a whole look doesn't show is gone for good: the repository keeps what it merely can't read.
             published = observed.get(name) or Published(name, None)
-            self._models.setdefault(name, ManagedModel(name, published)).published = published
+            self._models.setdefault(name, ManagedModel(name, published)).observe(published)
         self._replan_all()
         self._models = {n: m for n, m in self._models.items() if n in observed or m.versions}
 

@@ -93,42 +93,11 @@ def on_disk(layout: Layout, name: str, version: str) -> Ref:
         text = read_bounded(file, MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise Refused("", f"{name} has no version {version!r}; scripts/models {name} lists them") from None
-    return Ref(version, Manifest.from_json(text).digest)
-
-
-def settle_existing(layout: Layout, manifest: Manifest, canary_percent: float | None) -> Outcome | None:
-    """If this content lies in versions/ already, do what is left to do and say so; else None. Under `locked`."""
-    name, refs = manifest.model, read_refs(layout, manifest.model)
-    ref = _same_content(layout, name, manifest.digest, refs)
-    if ref is None:
-        return None
-    if manifest.signature:
-        _sign_existing(layout, ref.version, manifest)
-    if canary_percent is None and ref.version in refs.published:
-        if refs.stable == ref:
-            return Outcome(ref, False, f"{name}: this very content serves already as version {ref.version}")
-        hint = f"scripts/promote {name} {ref.version} makes it serve"
-        return Outcome(ref, False, f"{name}: this very content is version {ref.version} already; {hint}")
-    return name_it(layout, name, ref, canary_percent)
-
-
-def _sign_existing(layout: Layout, version: str, manifest: Manifest) -> None:
-    """A signature is no part of a version's content, so a version that has none gets it. Its probes and estimate are
-    the signed ones then."""
-    file = layout.version(manifest.model, version) / MANIFEST_NAME
-    if Manifest.from_json(file.read_bytes()).signature != manifest.signature:
-        write_aside(file, replace(manifest, version=version).to_json())
-
-
-def _same_content(layout: Layout, name: str, digest: str, refs: Refs) -> Ref | None:
-    versions = sorted(_listed(layout.versions(name)))
-    first = [version for version in refs.named() if version in versions]
-    for version in [*first, *versions]:
-        with contextlib.suppress(Refused, OSError):
-            ref = on_disk(layout, name, version)
-            if ref.digest == digest:
-                return ref
-    return None
+    there = Manifest.from_json(text)
+    if (there.model, there.version) != (name, version):
+        was = f"{name}@{version} calls itself {there.model}@{there.version}: its folder was renamed"
+        raise Refused("", f"{was}; publish its files as {name} again")
+    return Ref(version, there.digest)
 
 
 def check_before_copy(layout: Layout, manifest: Manifest, version: str | None, canary_percent: float | None) -> None:
@@ -142,8 +111,7 @@ def free_version(layout: Layout, name: str, version: str | None) -> str:
     """`version` if it was never used, or the next number. Raises Refused if it was. Under `locked`."""
     refs = read_refs(layout, name)
     used = {*refs.published, *refs.named()}
-    for folder in (layout.versions(name), layout.trash(name)):
-        used.update(_listed(folder))
+    used.update(versions_on_disk(layout, name), _listed(layout.trash(name)))
     if version is None:
         return str(max([0, *(int(v) for v in used if v.isdecimal())]) + 1)
     if check_name("version", version) in used:
@@ -160,6 +128,11 @@ def name_it(layout: Layout, name: str, ref: Ref, canary_percent: float | None) -
     after = change_refs(layout, name, change)
     share = "stable" if canary_percent is None else f"canary for {canary_percent:g} % of callers"
     return Outcome(ref, after != before, f"{name}: version {ref.version} is now {share} (digest {ref.digest[:12]})")
+
+
+def versions_on_disk(layout: Layout, name: str) -> list[str]:
+    """The names of the folders in versions/, sorted."""
+    return sorted(_listed(layout.versions(name)))
 
 
 def _listed(folder: Path) -> list[str]:

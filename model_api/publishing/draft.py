@@ -10,23 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_api.errors import Refused
-from model_api.publishing.changes import Outcome, check_before_copy, locked, settle_existing
-from model_api.publishing.upload import Progress, Upload, remove_dead_uploads
+from model_api.publishing.changes import Outcome, check_before_copy, locked
+from model_api.publishing.inspection import inspect
+from model_api.publishing.same_content import Progress, find_existing, settle
+from model_api.publishing.upload import Upload, remove_dead_uploads
 from model_api.repository.files import hash_file
-from model_api.repository.known_tasks import TASKS, memory_bytes
+from model_api.repository.known_tasks import memory_bytes
 from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import FileEntry, Manifest, Probe, check_name
-from model_api.repository.model_folder import check_files, infer_task_of, list_files
+from model_api.repository.plain_folders import check_seal
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A checked and hashed folder: a manifest whose version is still open, and where each file's bytes are."""
+    """A checked and hashed folder: a manifest whose version is still open, where each file's bytes are, and what its
+    author should know (`notes`)."""
 
     manifest: Manifest
     files: Mapping[str, Path]
     folder: Path
+    notes: tuple[str, ...] = ()
 
 
 def draft(
@@ -38,18 +41,12 @@ def draft(
     probes: Sequence[Probe] = (),
     exclude: Sequence[str] = (),
 ) -> Draft:
-    """Check `folder` and hash its files. Raises Refused naming the file that must not be published; OSError."""
+    """Check `folder` and hash its files. What isn't given is taken from the folder's own manifest.json; an option of
+    None is taken out. Raises Refused naming the file that must not be published; OSError."""
     check_name("model", name)
-    if task is not None and task not in TASKS:
-        raise Refused("", f"unknown task {task!r}; known: {', '.join(sorted(TASKS))}")
-    if not folder.is_dir():
-        raise Refused("", f"{folder} is not a folder; give the model's folder or a Hugging Face snapshot")
-    if (folder / "snapshots").is_dir() and (folder / "blobs").is_dir():
-        snapshots = sorted(str(path) for path in (folder / "snapshots").iterdir())
-        raise Refused("", f"{folder} is a Hugging Face cache; give one of its snapshots: {', '.join(snapshots)}")
-    files = list_files(folder, exclude)
-    tensors = check_files(files)
-    task = task or infer_task_of(files)
+    inspection = inspect(folder, task, options, exclude)
+    inspection.require_servable()
+    files, judgement, sealed = inspection.files, inspection.judgement, inspection.sealed
     total_bytes, done_bytes = sum(file.stat().st_size for file in files.values()), 0
 
     def count(block: bytes) -> None:
@@ -58,25 +55,32 @@ def draft(
         progress(done_bytes, max(total_bytes, done_bytes))
 
     entries = tuple(FileEntry(path, *hash_file(file, count)) for path, file in files.items())
-    manifest = Manifest(name, "unnamed", task, entries, memory_bytes(tensors, task), dict(options or {}), tuple(probes))
-    return Draft(manifest, files, folder)
+    check_seal(folder, entries, exclude)
+    if sealed is not None and not probes:
+        probes = sealed.probes
+    peak_bytes = memory_bytes(judgement.tensors, judgement.task)
+    manifest = Manifest(name, "unnamed", judgement.task, entries, peak_bytes, inspection.options, tuple(probes))
+    return Draft(manifest, files, folder, inspection.notes())
 
 
 def publish(
     layout: Layout, made: Draft, progress: Progress, version: str | None = None, canary_percent: float | None = None
 ) -> Outcome:
-    """Publish onto a mounted store. The same content again is a no-op. Raises Refused, RefsConflict,
-    RepositoryUnavailable, RepositoryError (no room), OSError."""
+    """Publish onto a mounted store. Where a version holds this content already, its files are verified, and what is
+    missing or damaged is put right. Raises Refused, RefsConflict, RepositoryUnavailable, RepositoryError (no room),
+    OSError."""
     mount_check(layout.root)
-    name = made.manifest.model
-    with locked(layout, name):
-        remove_dead_uploads(layout, name)
-        settled = settle_existing(layout, made.manifest, canary_percent)
-        if settled is None:
-            check_before_copy(layout, made.manifest, version, canary_percent)
-    if settled is not None:
-        return settled
-    with Upload(layout, made.manifest) as upload:
-        upload.require_room()
-        upload.copy(made.files, progress)
-        return upload.finish(version, canary_percent)
+    manifest = made.manifest
+    existing = find_existing(layout, manifest, progress)
+    if existing is not None and existing.is_whole:
+        with locked(layout, manifest.model):
+            remove_dead_uploads(layout, manifest.model)
+            return settle(layout, manifest, existing, canary_percent)
+    if existing is None:
+        with locked(layout, manifest.model):
+            check_before_copy(layout, manifest, version, canary_percent)
+    with Upload(layout, manifest) as upload:
+        missing = upload.take_blobs() if existing is None else existing.wrong
+        upload.require_room(missing)
+        upload.copy(missing, made.files, progress)
+        return upload.finish(version, canary_percent) if existing is None else upload.mend(existing, canary_percent)

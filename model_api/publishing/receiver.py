@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import ModelApiError, Refused
-from model_api.publishing.changes import Outcome, check_before_copy, init, locked, settle_existing
+from model_api.publishing.changes import Outcome, check_before_copy, init, locked
+from model_api.publishing.same_content import Existing, find_existing, settle
 from model_api.publishing.upload import Upload
 from model_api.repository.environment import status_dir
 from model_api.repository.layout import Layout, mount_check
-from model_api.repository.manifest import Manifest
+from model_api.repository.manifest import FileEntry, Manifest
 from model_api.repository.statuses import prune_statuses, read_statuses
 
 
@@ -42,6 +43,10 @@ def _answer(answer: Mapping[str, Any]) -> None:
     print(json.dumps(answer), flush=True)
 
 
+def _show(done_bytes: int, total_bytes: int) -> None:
+    _answer({"progress": [done_bytes, total_bytes]})
+
+
 class Receiver:
     """What one connection is at. Single-threaded."""
 
@@ -49,14 +54,19 @@ class Receiver:
         self._layout, self._status_dir, self._stack = layout, status_dir, stack
         self._upload: Upload | None = None
         self._order: Mapping[str, Any] = {}
+        self._existing: Existing | None = None  # a version with this content, to be mended
+        self._missing: Sequence[FileEntry] = ()
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Refused, other RepositoryError, OSError."""
         if question["do"] == "begin":
             return self._begin(question)
         if question["do"] == "finish" and self._upload is not None:
-            self._upload.verify(lambda done, total: _answer({"progress": [done, total]}))
-            return self._outcome(self._upload.finish(self._order["version"], self._order["canary"]))
+            self._upload.verify(self._missing, _show)
+            canary = self._order["canary"]
+            if self._existing is not None:
+                return self._outcome(self._upload.mend(self._existing, canary))
+            return self._outcome(self._upload.finish(self._order["version"], canary))
         statuses = read_statuses(self._status_dir).values()
         return {
             "statuses": [{"instance": s.instance, "heartbeat": s.heartbeat, "models": list(s.models)} for s in statuses]
@@ -67,16 +77,17 @@ class Receiver:
         if order["init"]:
             init(self._layout.root)
         mount_check(self._layout.root)
+        self._existing = existing = find_existing(self._layout, manifest, _show)
         with locked(self._layout, manifest.model):
-            settled = settle_existing(self._layout, manifest, order["canary"])
-            if settled is None:
+            if existing is not None and existing.is_whole:
+                return self._outcome(settle(self._layout, manifest, existing, order["canary"]))
+            if existing is None:
                 check_before_copy(self._layout, manifest, order["version"], order["canary"])
-        if settled is not None:
-            return self._outcome(settled)
         self._order = order
         self._upload = self._stack.enter_context(Upload(self._layout, manifest, token=f"resumable-{manifest.digest}"))
-        self._upload.require_room()
-        return {"folder": str(self._upload.folder)}
+        self._missing = self._upload.take_blobs() if existing is None else existing.wrong
+        self._upload.require_room(self._missing)
+        return {"folder": str(self._upload.folder), "send": [entry.path for entry in self._missing]}
 
     def _outcome(self, outcome: Outcome) -> dict[str, Any]:
         prune_statuses(self._status_dir)

@@ -127,9 +127,10 @@ class FarSide:
         """Send the draft and put it in place. The same content resumes where an earlier try broke off. Raises Refused,
         RepositoryError, OSError."""
         order = {"manifest": made.manifest.to_json(), "version": version, "canary": canary_percent, "init": init}
-        begun = self._ask({"do": "begin", **order})
+        with ProgressLine("comparing") as line:
+            begun = self._ask({"do": "begin", **order}, line)
         if "folder" in begun:
-            self._send_files(made, str(begun["folder"]))
+            self._send_files(made, str(begun["folder"]), begun["send"])
             with ProgressLine("verifying") as line:
                 begun = self._ask({"do": "finish"}, line)
         ref = Ref(begun["version"], begun["digest"])
@@ -167,14 +168,15 @@ class FarSide:
         assert self._process.stdout is not None
         return self._process.stdin, self._process.stdout
 
-    def _send_files(self, made: Draft, folder: str) -> None:
+    def _send_files(self, made: Draft, folder: str, paths: Sequence[str]) -> None:
         """rsync from wherever the bytes are; links of a Hugging Face cache are followed by --copy-links."""
-        paths = "\0".join(made.files)
+        if not paths:
+            return
         progress = ["--info=progress2", "--no-inc-recursive"] if sys.stderr.isatty() else []
         shell = ["-e", shlex.join(self._target.ssh)]
         command = [*_RSYNC, *progress, *shell, f"{made.folder}/", f"{self._target.host}:{folder}/"]
         try:
-            done = subprocess.run(command, input=paths.encode(), stdout=sys.stderr.fileno(), check=False)
+            done = subprocess.run(command, input="\0".join(paths).encode(), stdout=sys.stderr.fileno(), check=False)
         except FileNotFoundError as error:
             raise RepositoryError("rsync isn't installed here; --to needs it") from error
         if done.returncode:

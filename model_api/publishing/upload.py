@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from model_api.errors import Refused, RepositoryError
-from model_api.publishing.changes import Outcome, free_version, locked, name_it, read_refs, settle_existing
+from model_api.publishing.changes import Outcome, free_version, locked, name_it, read_refs
+from model_api.publishing.same_content import Existing, Progress, find_by_manifest, settle, take_blobs
 from model_api.repository.files import (
     file_mode,
     folder_mode,
@@ -32,7 +34,6 @@ from model_api.repository.manifest import MANIFEST_NAME, FileEntry, Manifest, ch
 from model_api.repository.refs import Ref
 from model_api.repository.units import mb
 
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _LOCK_NAME = ".lock"
 
 
@@ -60,18 +61,24 @@ class Upload:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._stack.close()
 
-    def require_room(self) -> None:
-        """Raises RepositoryError with the figures if the file system can't take what is still missing."""
-        present = (self.folder / entry.path for entry in self._manifest.files)
-        needed_bytes = self._manifest.size_bytes - sum(file.stat().st_size for file in present if file.is_file())
+    def require_room(self, entries: Sequence[FileEntry]) -> None:
+        """Raises RepositoryError with the figures if the file system can't take what is still missing of `entries`."""
+        present = (self.folder / entry.path for entry in entries)
+        needed_bytes = sum(entry.size_bytes for entry in entries)
+        needed_bytes -= sum(file.stat().st_size for file in present if file.is_file())
         free_bytes = shutil.disk_usage(self.folder).free
         if free_bytes < needed_bytes:
             raise RepositoryError(f"no room in {self._layout.root}: {mb(needed_bytes)} needed, {mb(free_bytes)} free")
 
-    def copy(self, files: Mapping[str, Path], progress: Progress) -> None:
-        """Copy the files in, hashing on the way. Raises Refused if one changed since it was hashed; OSError."""
-        done_bytes, total_bytes = 0, self._manifest.size_bytes
-        for entry in self._manifest.files:
+    def take_blobs(self) -> list[FileEntry]:
+        """Share what other versions of the model hold; what is still to come. Raises OSError."""
+        taken = set(take_blobs(self._layout, self._manifest, self.folder, make_dirs))
+        return [entry for entry in self._manifest.files if entry.path not in taken]
+
+    def copy(self, entries: Sequence[FileEntry], files: Mapping[str, Path], progress: Progress) -> None:
+        """Copy files in, hashing on the way. Raises Refused if one changed since it was hashed; OSError."""
+        done_bytes, total_bytes = 0, sum(entry.size_bytes for entry in entries)
+        for entry in entries:
             target = self.folder / entry.path
             make_dirs(target.parent)
             with target.open("wb") as sink:
@@ -86,17 +93,17 @@ class Upload:
             if sha256 != entry.sha256:
                 raise Refused(entry.path, "changed while it was being published")
 
-    def verify(self, progress: Progress) -> None:
+    def verify(self, entries: Sequence[FileEntry], progress: Progress) -> None:
         """Hash what another program put into the folder; a wrong file is removed, so that a second try sends it anew.
         Raises Refused naming the first wrong file; OSError."""
-        done_bytes, total_bytes = 0, self._manifest.size_bytes
+        done_bytes, total_bytes = 0, sum(entry.size_bytes for entry in entries)
 
         def count(block: bytes) -> None:
             nonlocal done_bytes
             done_bytes += len(block)
             progress(min(done_bytes, total_bytes), total_bytes)
 
-        for entry in self._manifest.files:
+        for entry in entries:
             file = self.folder / entry.path
             if not file.is_file() or file.is_symlink():
                 raise Refused(entry.path, "did not arrive; publish again to resume")
@@ -110,9 +117,9 @@ class Upload:
         layout, name, digest = self._layout, self._manifest.model, self._manifest.digest
         _tidy(self.folder, self._manifest.files)
         with locked(layout, name):
-            settled = settle_existing(layout, self._manifest, canary_percent)
-            if settled is not None:
-                return settled
+            existing = find_by_manifest(layout, self._manifest)
+            if existing is not None and existing.is_whole:  # another author put it there meanwhile
+                return settle(layout, self._manifest, existing, canary_percent)
             version = free_version(layout, name, version)
             write_aside(self.folder / MANIFEST_NAME, replace(self._manifest, version=version).to_json())
             make_dirs(layout.versions(name))
@@ -126,6 +133,25 @@ class Upload:
             except (OSError, RepositoryError):
                 self._take_back(version)
                 raise
+
+    def mend(self, existing: Existing, canary_percent: float | None = None) -> Outcome:
+        """Replace what is missing or damaged in a version, file by file, by what was copied in. A reader in between
+        meets a wrong hash and tries again. Raises Refused, RefsConflict, OSError."""
+        layout, name, version = self._layout, self._manifest.model, existing.ref.version
+        _tidy(self.folder, existing.wrong)
+        folder = layout.version(name, version)
+        with locked(layout, name):
+            make_dirs(folder)
+            for entry in existing.wrong:
+                target = folder / entry.path
+                make_dirs(target.parent)
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                (self.folder / entry.path).replace(target)
+                sync_folder(target.parent)
+            if existing.manifest_is_wrong:
+                write_aside(folder / MANIFEST_NAME, replace(self._manifest, version=version).to_json())
+            return settle(layout, self._manifest, existing, canary_percent)
 
     def _take_back(self, version: str) -> None:
         """Undo the rename of a version that no ref names (the disk filled up, say)."""
@@ -153,8 +179,10 @@ def _tidy(folder: Path, files: Sequence[FileEntry]) -> None:
         for file in (Path(directory, name) for name in names):
             path = file.relative_to(folder).as_posix()
             if path in listed:
+                mode = file_mode(folder.parent)
                 with file.open("rb") as stream:
-                    os.fchmod(stream.fileno(), file_mode(folder.parent))
+                    if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) != mode:  # a shared blob may be somebody else's
+                        os.fchmod(stream.fileno(), mode)
                     os.fsync(stream.fileno())
             elif path != _LOCK_NAME:
                 file.unlink()

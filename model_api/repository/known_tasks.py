@@ -5,32 +5,61 @@ Stdlib only, Python 3.9: it tells authors what they may publish, without importi
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.problem import Problem
 from model_api.repository.safetensors_header import Tensor
 
 _DECODERS = ("gpt", "llama", "mistral", "qwen", "gemma", "phi", "opt", "bloom", "falcon", "vit", "clip", "whisper")
 
 
+_COMMON_OPTIONS = ("max_batch_tokens", "max_tokens", "precision", "truncate", "unload_first")
+
+
 @dataclass(frozen=True)
 class KnownTask:
     """`module` lies in model_api/tasks. A folder whose config.json names an architecture that ends in one of
-    `architectures` is taken for this task, unless its author names one. `converts`: loading makes a second copy."""
+    `architectures` is taken for this task, unless its author names one; with `needs_architecture` no other will do.
+    `own_options` are what a manifest may carry for it beside the common ones; the task's Options says of what type.
+    `decodes`: its model generates text. `converts`: loading makes a second copy."""
 
     module: str
     architectures: tuple[str, ...] = ()
+    own_options: tuple[str, ...] = ()
+    needs_architecture: bool = False
+    decodes: bool = False
     converts: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(sorted((*_COMMON_OPTIONS, *self.own_options)))
 
 
 TASKS: Mapping[str, KnownTask] = {
-    "text-classification": KnownTask("text.text_classification", ("ForSequenceClassification",)),
-    "summarization": KnownTask("text.summarization", ("T5ForConditionalGeneration",), converts=True),
-    "embedding": KnownTask("text.embedding", ("Model", "ForMaskedLM", "ForPreTraining")),
-    "extractive-summarization": KnownTask("text.extractive_summarization"),
+    "text-classification": KnownTask(
+        "text.text_classification",
+        ("ForSequenceClassification",),
+        ("int8_min_cosine", "labels", "normalize_tweets"),
+        needs_architecture=True,
+    ),
+    "summarization": KnownTask(
+        "text.summarization",
+        ("T5ForConditionalGeneration",),
+        ("engine", "generation", "prefix"),
+        decodes=True,
+        converts=True,
+    ),
+    "embedding": KnownTask(
+        "text.embedding", ("Model", "ForMaskedLM", "ForPreTraining"), ("int8_min_cosine", "normalize", "pooling")
+    ),
+    "extractive-summarization": KnownTask(
+        "text.extractive_summarization", (), ("int8_min_cosine", "max_sentences", "pooling")
+    ),
 }
 
 
@@ -52,6 +81,49 @@ def infer_task(config: Any, has_modules: bool) -> str:
         "config.json",
         f"no task is known for architecture {architecture or '(none)'}; tasks: {', '.join(sorted(TASKS))}",
     )
+
+
+def judge_task(
+    name: str, config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """What is wrong with serving a model of that config and those tensors as `name`, with those options."""
+    if name not in TASKS:
+        yield Problem("", f"unknown task {name!r}{did_you_mean(name, TASKS)}; known: {', '.join(sorted(TASKS))}")
+        return
+    task = TASKS[name]
+    for option in options:
+        if option not in task.options:
+            known = f"{name} knows: {', '.join(task.options)}"
+            yield Problem("", f"unknown option {option!r}{did_you_mean(option, task.options)}; {known}")
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    if task.needs_architecture and architecture and not architecture.endswith(task.architectures):
+        yield Problem("config.json", f"{architecture} is no model for {name}, which needs one {task.architectures[0]}")
+    elif bool(config.get("is_encoder_decoder", str(config.get("model_type")).endswith("t5"))) != task.decodes:
+        kind = "an encoder alone" if task.decodes else "an encoder with a decoder"
+        yield Problem("config.json", f"{architecture or 'this'} is {kind}, which is no model for {name}")
+    if "labels" in task.own_options:
+        yield from _judge_labels(config, tensors, options)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+
+
+def _judge_labels(
+    config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Do the names of the classes fit the head's outputs?"""
+    outputs = next((t.shape[0] for t in tensors if t.name in _HEADS and t.shape), None)
+    names, labels = config.get("id2label"), options.get("labels")
+    if isinstance(labels, list) and outputs not in (None, len(labels)):
+        yield Problem("", f"option labels names {len(labels)} classes, the model has {outputs} outputs")
+    if labels is None and isinstance(names, dict) and outputs not in (None, len(names)):
+        yield Problem("config.json", f"id2label names {len(names)} classes, the model has {outputs} outputs")
 
 
 def memory_bytes(tensors: Sequence[Tensor], task: str) -> int:

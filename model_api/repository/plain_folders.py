@@ -29,7 +29,7 @@ from model_api.repository.manifest import (
     Manifest,
     check_path,
 )
-from model_api.repository.model_folder import SUMS_NAME, check_files, infer_task_of, list_files
+from model_api.repository.model_folder import SUMS_NAME, check_files, infer_task_of, is_excluded, list_files
 from model_api.repository.safetensors_header import Tensor
 
 Signature = Mapping[str, tuple[int, int, int, int]]  # path -> inode, size, mtime ns, ctime ns
@@ -158,7 +158,7 @@ def hash_folder(name: str, folder: Path, signature: Signature) -> Manifest:
     stranger wrote: instances do it in an inspector. Raises Refused if it must not be served, Changed if it changed
     meanwhile, other OSError."""
     entries, tensors, task = _hash_unchanged(folder, signature)
-    sealed = _check_seal(folder, entries)
+    sealed = check_seal(folder, entries)
     manifest = sealed or Manifest(name, "plain", task, entries, memory_bytes(tensors, task))
     if take_signature(folder) != signature:
         raise Changed("changed while it was compared with its checksums")
@@ -187,22 +187,25 @@ def _hash_unchanged(folder: Path, signature: Signature) -> tuple[tuple[FileEntry
     return entries, tensors, task
 
 
-def _check_seal(folder: Path, entries: tuple[FileEntry, ...]) -> Manifest | None:
-    """Compare with SHA256SUMS and manifest.json; returns the latter. Raises Refused naming the first difference."""
+def check_seal(folder: Path, entries: Sequence[FileEntry], exclude: Sequence[str] = ()) -> Manifest | None:
+    """Compare with SHA256SUMS and manifest.json; returns the latter. What `exclude` names is left out on both sides.
+    Raises Refused naming the first difference."""
     have = {entry.path: entry.sha256 for entry in entries}
     sums, manifest = folder / SUMS_NAME, folder / MANIFEST_NAME
-    if sums.exists():
-        _compare(have, parse_sums(sums.read_text("utf-8", "replace")), SUMS_NAME)
-    if not manifest.exists():
+    if sums.exists() and not is_excluded(SUMS_NAME, exclude):
+        _compare(have, parse_sums(sums.read_text("utf-8", "replace")), SUMS_NAME, exclude)
+    if not manifest.exists() or is_excluded(MANIFEST_NAME, exclude):
         return None
     sealed = Manifest.from_json(read_bounded(manifest, MAX_MANIFEST_BYTES))
-    _compare(have, {entry.path: entry.sha256 for entry in sealed.files}, MANIFEST_NAME)
+    _compare(have, {entry.path: entry.sha256 for entry in sealed.files}, MANIFEST_NAME, exclude)
     return sealed
 
 
-def _compare(have: Mapping[str, str], listed: Mapping[str, str], seal: str) -> None:
+def _compare(have: Mapping[str, str], listed: Mapping[str, str], seal: str, exclude: Sequence[str]) -> None:
     for path in sorted({*have, *listed}):
         if path not in have:
+            if is_excluded(path, exclude):
+                continue
             raise Refused(path, f"missing; {seal} lists it")
         if path not in listed:
             raise Refused(path, f"not in {seal}; write that anew when the copy is complete")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from model_api.repository.manifest import Manifest
+from model_api.tasks.options import Options
 from model_api.tasks.parameters import Parameters
 from model_api.tasks.text.encoding import Encoder
 
@@ -93,6 +94,9 @@ class Task(ABC):
 
     prediction: ClassVar[Any] = Any
     """The type of one prediction, for the OpenAPI document: a pydantic model, or what pydantic can describe."""
+
+    options: ClassVar[type[Options]] = Options
+    """What a manifest's `options` may be; a load begins by reading them so."""
 
     warm_inputs: ClassVar[Sequence[Any]]
     """Inputs of several shapes, run before the first caller's; their outputs must be finite."""

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from model_api.compute.encoder import Encoder
-from model_api.compute.pooling import POOLINGS
 from model_api.compute.processor import choose_precision
 from model_api.errors import Refused
+from model_api.repository.loaded_files import POOLINGS
 from tests.rigs.models import minilm_folder
 from tests.rigs.small_models import CONFIGS, by_transformers, random_texts, save_small_model
 

@@ -18,9 +18,9 @@ from model_api.compute import quantised_encoder
 from model_api.compute.classification_head import load_classifier
 from model_api.compute.encoder import Encoder
 from model_api.compute.load_encoder import load_encoder, settle_precision
-from model_api.compute.pooling import POOLINGS
 from model_api.compute.quantised_encoder import QuantisedEncoder
 from model_api.errors import Refused
+from model_api.repository.loaded_files import POOLINGS
 from tests.needs import missing
 from tests.rigs.models import minilm_folder
 from tests.rigs.small_models import CONFIGS, by_transformers, random_texts, save_small_model

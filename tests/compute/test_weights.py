@@ -42,7 +42,7 @@ def test_what_is_asked_for_wrongly_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_absent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"model\.safetensors: not in the folder"):
+    with pytest.raises(Refused, match=r"model\.safetensors: missing"):
         WeightReader(tmp_path)
     save_file(TENSORS, tmp_path / "model.safetensors")
     content = (tmp_path / "model.safetensors").read_bytes()

@@ -65,7 +65,7 @@ def test_waiting_ends_with_a_refusal_that_names_the_instances_reason(
     probes = tmp_path / "probes.json"
     probes.write_text('[{"inputs": ["the cat"], "outputs": [[1, 2, 3]]}]')
     tiny_model(tmp_path / "two", seed=2)
-    arguments = ["publish", tmp_path / "two", "--model", "tiny", "--probe", probes, "--wait"]
+    arguments = ["publish", tmp_path / "two", "--model", "tiny", "--probe", probes, "--wait", "--no-check"]
     with pytest.raises(AssertionError, match=r"exited 4\n(.|\n)*probe 0, input 0"):
         model_api(*map(str, arguments), f"--root={tiny_author.layout.root}")
     for api in instances:

@@ -131,7 +131,11 @@ def test_settings_of_serving_stop_no_command(
 ) -> None:
     monkeypatch.setenv("MODEL_API_LANES", "0")
     monkeypatch.setenv("MODEL_API_CACHE", "nonsense")
-    arguments = ["publish", str(make_folder(tmp_path / "a")), "--model", "mini"] if verb == "publish" else ["models"]
+    arguments = (
+        ["publish", str(make_folder(tmp_path / "a")), "--model", "mini", "--no-check"]
+        if verb == "publish"
+        else ["models"]
+    )
     assert run(*arguments) == 0
 
 
@@ -261,7 +265,11 @@ def test_the_far_side_runs_from_its_archive_alone(tmp_path: Path, verb: str) -> 
     archive, root = tmp_path / "far.zip", new_store(tmp_path / "efs").root
     archive.write_bytes(build_archive())
     code = f"import sys; sys.path.insert(0, {str(archive)!r}); from model_api.publishing.commands.main import main; "
-    arguments = ["publish", str(make_folder(tmp_path / "a")), "--model", "mini"] if verb == "publish" else ["models"]
+    arguments = (
+        ["publish", str(make_folder(tmp_path / "a")), "--model", "mini", "--no-check"]
+        if verb == "publish"
+        else ["models"]
+    )
     command = [*far_python(), "-c", code + "sys.exit(main(sys.argv[1:]))", *arguments, "--root", str(root)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -73,15 +73,6 @@ def test_the_same_content_again_changes_nothing(layout: Layout, tmp_path: Path) 
     assert tree(layout.root) == before
 
 
-def test_an_earlier_content_again_is_not_promoted_by_accident(layout: Layout, tmp_path: Path) -> None:
-    for seed in (1, 2):
-        published(layout, make_folder(tmp_path / str(seed), seed))
-    rollback(layout, "mini")
-    again = published(layout, tmp_path / "2")
-    assert not again.changed
-    assert "scripts/promote mini 2" in again.message
-
-
 def test_a_version_is_never_overwritten(layout: Layout, tmp_path: Path) -> None:
     published(layout, make_folder(tmp_path / "a", 1), version="v1")
     with pytest.raises(Refused, match="never overwritten"):

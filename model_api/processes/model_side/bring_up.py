@@ -18,6 +18,7 @@ from model_api.repository.manifest import Manifest
 from model_api.repository.signatures import signer
 from model_api.tasks import find_task
 from model_api.tasks.contract import Array, ModelSide, Prepared, Task
+from model_api.tasks.options import read_options
 from model_api.tasks.text.encoding import Encoder, LocalEncoder
 
 PROGRESS_EVERY_S = 1.0
@@ -61,14 +62,20 @@ def bring_up(spec: LeaderSpec, report: Report) -> Loaded:
     folder = LocalStore(Path(spec.local_store), spec.store_budget_bytes).fetch(
         manifest, Path(spec.source), _progress(report), immutable=spec.immutable, protected=spec.protected
     )
-    with _content_decides():
-        why_elsewhere = why_encoded_elsewhere(folder)
-        report("loading", folder=str(folder), encoded_elsewhere=why_elsewhere)
-        loaded = load(spec, folder, report, encodes_elsewhere=bool(why_elsewhere))
+    loaded = load_copy(spec, folder, report)
     # What is here now stays; the lanes share it, and a collection in one of them must not touch (and copy) its pages.
     gc.collect()
     gc.freeze()
     return loaded
+
+
+def load_copy(spec: LeaderSpec, folder: Path, report: Report) -> Loaded:
+    """Everything between the verified copy in `folder` and the lanes; an author's check does the same. Raises as
+    `bring_up`."""
+    with _content_decides():
+        why_elsewhere = why_encoded_elsewhere(folder)
+        report("loading", folder=str(folder), encoded_elsewhere=why_elsewhere)
+        return load(spec, folder, report, encodes_elsewhere=bool(why_elsewhere))
 
 
 @contextlib.contextmanager
@@ -93,6 +100,7 @@ def load(spec: LeaderSpec, folder: Path, report: Report, *, encodes_elsewhere: b
     """From the verified copy in `folder` to a model that passed its checks."""
     manifest = spec.manifest
     task = find_task(manifest.task)
+    read_options(task.options, manifest.options)
     precision = str(manifest.options.get("precision", spec.precision))
     encoder = LocalEncoder(folder) if encodes_elsewhere else None
     if task.needs_conversion(folder, manifest, precision):

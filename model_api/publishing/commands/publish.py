@@ -17,6 +17,7 @@ from model_api.errors import Refused
 from model_api.publishing import ssh as remote
 from model_api.publishing.changes import Outcome, init, seal
 from model_api.publishing.commands import waiting
+from model_api.publishing.commands.checking import check_load, foresee, run_check
 from model_api.publishing.commands.progress import ProgressLine
 from model_api.publishing.commands.waiting import Verdict, Watch, wait
 from model_api.publishing.draft import Draft, draft, publish
@@ -47,6 +48,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--canary", metavar="PERCENT", type=float, help="serve it to this share of callers only")
     command.add_argument("--wait", action="store_true", help="until every live instance serves it")
     command.add_argument("--wait-timeout", metavar="SECONDS", type=float, default=600.0, help="default: 600")
+    command.add_argument("--check", action="store_true", help="publish nothing; tell everything that is wrong with DIR")
+    command.add_argument("--dry-run", action="store_true", help="publish nothing; check, and tell what would happen")
+    command.add_argument("--no-check", action="store_true", help="don't load the model here before publishing it")
     command.add_argument("--init", action="store_true", help="set the store up first, if it isn't")
     command.add_argument("--seal", metavar="NAME", help="declare a plainly copied folder complete (writes SHA256SUMS)")
     command.set_defaults(usage_error=command.error)
@@ -54,6 +58,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """The whole command. Returns the exit code; raises what commands.main reports."""
+    if parsed.check:
+        if parsed.folder is None:
+            parsed.usage_error("--check DIR")
+        return run_check(parsed, read_probes(Path(parsed.probe)) if parsed.probe else (), _options(parsed))
     publishing = parsed.folder is not None
     if publishing != (parsed.model is not None):
         parsed.usage_error("DIR and --model NAME belong together")
@@ -78,13 +86,21 @@ def _publish(parsed: argparse.Namespace) -> int:
     if parsed.version is not None:
         check_name("version", parsed.version)
     probes = read_probes(Path(parsed.probe)) if parsed.probe else ()
-    options = dict(parse_option(option) for option in parsed.option)
+    options = _options(parsed)
     with ProgressLine("checking") as line:
         made = draft(Path(parsed.folder), parsed.model, line.show, parsed.task, options, probes, parsed.exclude)
     if parsed.sign:
         made = replace(made, manifest=replace(made.manifest, signature=sign(made.manifest, parsed.sign)))
     manifest = made.manifest
     print(f"{parsed.model}: {manifest.task}, {len(manifest.files)} files, {mb(manifest.size_bytes)}", file=sys.stderr)
+    for note in made.notes:
+        print(note, file=sys.stderr)
+    if not parsed.no_check:
+        check_load(made)
+    if parsed.dry_run:
+        there = "nothing was sent" if parsed.to else foresee(Layout(parsed.root), made, parsed.version, parsed.canary)
+        print(there)
+        return 0
     if parsed.to:
         return _publish_there(parsed, made)
     with ProgressLine("copying") as line:
@@ -108,6 +124,10 @@ def _finish(parsed: argparse.Namespace, outcome: Outcome, read: Callable[[], Map
     verdict = wait(watch, read, lambda text: print(f"  {text}", flush=True), parsed.wait_timeout)
     print(f"{parsed.model}@{outcome.ref.version}: {verdict.value}", flush=True)
     return WAIT_CODES[verdict]
+
+
+def _options(parsed: argparse.Namespace) -> dict[str, Any]:
+    return dict(parse_option(option) for option in parsed.option)
 
 
 def parse_option(text: str) -> tuple[str, Any]:

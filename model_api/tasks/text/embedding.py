@@ -1,57 +1,46 @@
 """Task `embedding`: texts to vectors, as sentence-transformers computes them from the model's own files.
 
-Pooling comes from `1_Pooling/config.json`, normalisation from `modules.json`; a bare encoder gives its [CLS] vector.
+Pooling and normalisation come from `modules.json` and what it names; a bare encoder gives its [CLS] vector.
 The manifest's options `pooling`, `normalize` and `max_tokens` override them.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from model_api.errors import Refused
+from model_api.repository.loaded_files import POOLINGS, read_modules, reader_of
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
-from model_api.tasks.text.tokenization import TextTokenizer, read_json
-
-_MODULE_KINDS = {"Transformer", "Pooling", "Normalize"}
-_POOLING_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_lasttoken": "lasttoken",
-}
+from model_api.tasks.text.tokenization import TextTokenizer
 
 
 def read_pooling(folder: Path, options: Mapping[str, Any]) -> str:
     """Which pooling the model wants: cls, mean, max, mean_sqrt_len_tokens or lasttoken. Raises Refused."""
-    if "pooling" in options:
-        pooling = str(options["pooling"])
-    else:
-        config = read_json(folder / "1_Pooling" / "config.json", {"pooling_mode": "cls"})
-        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)]
-        if not modes and "pooling_mode" in config:
-            modes = [str(config["pooling_mode"])]
-        if len(modes) != 1:
-            raise Refused("1_Pooling/config.json", f"exactly one pooling mode is served, this asks for {modes}")
-        pooling = modes[0]
-    if pooling not in _POOLING_FLAGS.values():
-        raise Refused("1_Pooling/config.json", f"unknown pooling {pooling!r}")
-    return pooling
+    modules = read_modules(*reader_of(folder))
+    pooling = options.get("pooling", "cls" if modules is None else modules.pooling)
+    if pooling not in POOLINGS:
+        raise Refused("modules.json", "it has no Pooling module; publish with --option pooling=mean (or cls, ...)")
+    return str(pooling)
 
 
 def read_normalize(folder: Path, options: Mapping[str, Any]) -> bool:
     """Whether vectors have unit length by default. Raises Refused for a module that would change the answer."""
-    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in read_json(folder / "modules.json", [])]
-    unknown = [kind for kind in kinds if kind not in _MODULE_KINDS]
-    if unknown:
-        raise Refused("modules.json", f"modules {', '.join(unknown)} are not served")
-    return bool(options.get("normalize", "Normalize" in kinds))
+    modules = read_modules(*reader_of(folder))
+    return bool(options.get("normalize", modules is not None and modules.normalize))
+
+
+class EmbeddingOptions(EncoderOptions):
+    pooling: Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "lasttoken"] | None = Field(
+        None, description="How token vectors become one. Default: what modules.json says; of a bare encoder, cls."
+    )
+    normalize: bool | None = Field(None, description="Vectors of length 1. Default: what modules.json says.")
 
 
 class EmbeddingParameters(TextParameters):
@@ -109,6 +98,7 @@ class EmbeddingModel(ModelSide):
 class Embedding(Task):
     parameters = EmbeddingParameters
     prediction = list[float]
+    options = EmbeddingOptions
     # Several lengths, so that every kind of kernel has run once before the first caller needs it.
     warm_inputs = (
         "warm",

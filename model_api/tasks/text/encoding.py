@@ -16,6 +16,7 @@ from tokenizers.implementations import BertWordPieceTokenizer
 
 from model_api.errors import ForwardFailed, Refused
 from model_api.repository.bounded_json import read_json
+from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of, tokenizer_file
 
 MAX_CONFIG_BYTES = 4 * 2**20  # Gemma's tokenizer_config.json has 1.2 MB
 
@@ -94,14 +95,12 @@ class ArrivedText:
 
 
 def _load(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    if path.exists():
-        return Tokenizer.from_file(str(path))
-    if (folder / "vocab.txt").exists():
-        config = folder / "tokenizer_config.json"
-        lowercase = not config.exists() or bool(read_json(config, MAX_CONFIG_BYTES).get("do_lower_case", True))
-        return BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)._tokenizer  # type: ignore[no-any-return]
-    raise Refused("tokenizer.json", "missing; save the model with a fast tokenizer (save_pretrained writes it)")
+    file = tokenizer_file(reader_of(folder)[0])
+    if file == TOKENIZER_FILE:
+        return Tokenizer.from_file(str(folder / file))
+    config = folder / "tokenizer_config.json"
+    lowercase = not config.exists() or bool(read_json(config, MAX_CONFIG_BYTES).get("do_lower_case", True))
+    return BertWordPieceTokenizer(str(folder / file), lowercase=lowercase)._tokenizer  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ and `truncate` for the scoring of sentences that are longer than the encoder tak
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from model_api.errors import InvalidInput
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, Prepared, Task, WebSide
+from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
 from model_api.tasks.text.embedding import EmbeddingModel, unit_length
 from model_api.tasks.text.sentences import split_sentences
@@ -24,6 +25,13 @@ from model_api.tasks.text.tokenization import TextTokenizer, check_text
 MAX_SENTENCES = 100
 MAX_SENTENCES_READ = 50_000  # of all inputs together: each is a row for the encoder
 SAME_COSINE = 0.95  # two sentences nearer than this say the same
+
+
+class ExtractiveOptions(EncoderOptions):
+    max_sentences: int = Field(3, ge=1, le=MAX_SENTENCES, description="The longest that a summary may be.")
+    pooling: Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "lasttoken"] | None = Field(
+        None, description="As of the task embedding."
+    )
 
 
 class ExtractiveParameters(TextParameters):
@@ -110,6 +118,7 @@ def summary(text: str, spans: Sequence[tuple[int, int]], vectors: Array, max_sen
 class ExtractiveSummarization(Task):
     parameters = ExtractiveParameters
     prediction = ExtractiveSummary
+    options = ExtractiveOptions
     warm_inputs = (
         "The bridge was closed on Monday. Engineers had found cracks in it! Will it open again? Nobody knows.",
         "One sentence only",

@@ -10,11 +10,14 @@ The manifest's options: `prefix` (put before every article; default: the config'
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from model_api.errors import Refused
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.options import Options
 from model_api.tasks.text.generation_parameters import (
     Generated,
     GenerationParameters,
@@ -25,6 +28,13 @@ from model_api.tasks.text.generation_parameters import (
 from model_api.tasks.text.tokenization import TextTokenizer, check_text, read_json
 
 ENGINES = ("ctranslate2", "transformers")
+
+
+class SummarizationOptions(Options):
+    precision: Literal["int8", "float32"] | None = Field(None, description="Type of the weights.")
+    engine: Literal["ctranslate2", "transformers"] = Field("ctranslate2", description="What generates.")
+    generation: dict[str, Any] = Field({}, description="Defaults of the request's parameters.")
+    prefix: str | None = Field(None, description="Put before every article. Default: the config's own.")
 
 
 class SummarizationWeb(WebSide):
@@ -115,6 +125,7 @@ def weights_type(manifest: Manifest, precision: str) -> str:
 class Summarization(Task):
     parameters = GenerationParameters
     prediction = Generated
+    options = SummarizationOptions
     warm_inputs = (
         "warm",
         "The bridge over the river was closed on Monday. Engineers had found cracks in two of its pillars. " * 3,

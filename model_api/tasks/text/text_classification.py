@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from model_api.errors import InvalidInput, Refused
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, pointer_to, read_parameters
 from model_api.tasks.text.tokenization import TextTokenizer, check_text, read_json
 
@@ -56,6 +57,11 @@ def normalize_tweet(text: str) -> str:
     words = text.split(" ")
     words = ["@user" if len(word) > 1 and word.startswith("@") else word for word in words]
     return " ".join("http" if word.startswith("http") else word for word in words)
+
+
+class ClassificationOptions(EncoderOptions):
+    labels: list[str] | None = Field(None, min_length=1, description="Names of the outputs, in order.")
+    normalize_tweets: bool = Field(False, description="@someone becomes @user, an address http.")
 
 
 class ClassificationParameters(TextParameters):
@@ -144,6 +150,7 @@ class ClassificationModel(ModelSide):
 class TextClassification(Task):
     parameters = ClassificationParameters
     prediction = Classification
+    options = ClassificationOptions
     warm_inputs = (
         "warm",
         "A sentence of ordinary length to warm up with.",
