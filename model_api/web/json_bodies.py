@@ -13,6 +13,7 @@ from model_api.errors import MalformedRequest
 MAX_DEPTH = 64  # of arrays and objects: far above any real input, far below what recursion can bear
 MAX_ELEMENTS = 1_000_000  # values in all arrays and objects together; parsed, they take up to 120 bytes each
 
+_BOM = b"\xef\xbb\xbf"  # what Windows puts before UTF-8
 _BLOCK_BYTES = 1 << 18
 _QUOTE, _COMMA = b'",'
 _OPENING, _CLOSING = tuple(b"[{"), tuple(b"]}")
@@ -23,6 +24,8 @@ def parse_object(body: bytes) -> Any:
 
     Raises MalformedRequest.
     """
+    if body.startswith(_BOM):
+        body = body[len(_BOM) :]
     if not body:
         raise MalformedRequest("the body is empty; a JSON object was expected")
     opening = body.count(b"[") + body.count(b"{")
@@ -37,7 +40,18 @@ def parse_object(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # Its text names a place and a kind of error, and never quotes the body.
-        raise MalformedRequest(f"the body is not valid JSON: {error}") from None
+        raise MalformedRequest(f"the body is not valid JSON{_other_encoding(body)}: {error}") from None
+
+
+def _other_encoding(body: bytes) -> str:
+    """The usual reason where a body isn't UTF-8, for the message."""
+    if body[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in body[:4]:
+        return " (it looks like UTF-16 or UTF-32; send UTF-8)"
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f" (byte {error.start} is not UTF-8; Latin-1 or Windows-1252, perhaps: send UTF-8)"
+    return ""
 
 
 def measure(body: bytes) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from model_api.repository.manifest import NAME_PATTERN
 from model_api.serving.calls import Answer, CallContext, ModelService
 from model_api.serving.heavy_work import heavy_work
 from model_api.settings import Settings
+from model_api.web.compression import InflatesTooFar, inflate
 from model_api.web.json_bodies import parse_object
 from model_api.web.metrics import Metrics
 
@@ -57,17 +58,29 @@ class ApiRequest(flask.Request):
         """
         self._check_content_type()
         raw = self._read_body()
-        self.body_bytes = len(raw)
-        with heavy_work(len(raw), self._deadline()):
+        with heavy_work(len(raw), self.deadline()):
+            if self._content_encoding() == "gzip":
+                raw = self._inflated(raw)
+            self.body_bytes = len(raw)
             body = parse_object(raw)
         if not isinstance(body, dict):
             raise InvalidInput("the body must be a JSON object", "")
         return body
 
+    def _content_encoding(self) -> str:
+        return str(self.environ.get("HTTP_CONTENT_ENCODING", "")).strip().lower().replace("x-gzip", "gzip")
+
+    def _inflated(self, body: bytes) -> bytes:
+        """The limit counts what comes out: a kilobyte may hold a megabyte."""
+        settings: Settings = current_app.extensions["model_api_settings"]
+        try:
+            return inflate(body, settings.max_body_bytes)
+        except InflatesTooFar:
+            raise RequestEntityTooLarge from None
+
     def _check_content_type(self) -> None:
-        encoding = self.environ.get("HTTP_CONTENT_ENCODING", "")
-        if encoding.strip().lower() not in ("", "identity"):
-            raise UnsupportedMediaType("the body must not be compressed")
+        if self._content_encoding() not in ("", "identity", "gzip"):
+            raise UnsupportedMediaType("the body may be compressed by gzip, and by nothing else")
         if self.environ.get("CONTENT_TYPE") == "application/json":
             return  # what nearly everybody sends needs no parsing
         if not JSON_TYPE_PATTERN.fullmatch(self.mimetype):
@@ -104,7 +117,7 @@ class ApiRequest(flask.Request):
             raise MalformedRequest(f"the body ended after {len(body)} of {announced} bytes")
         return bytes(body)
 
-    def _deadline(self) -> float:
+    def deadline(self) -> float:
         """In seconds of time.monotonic()."""
         settings: Settings = current_app.extensions["model_api_settings"]
         return time.monotonic() + settings.request_timeout_s - self.elapsed_ms / 1000
@@ -114,7 +127,7 @@ class ApiRequest(flask.Request):
         settings: Settings = current_app.extensions["model_api_settings"]
         caller = client_address(self.environ, settings.proxy_hops)
         return CallContext(
-            deadline=self._deadline(),
+            deadline=self.deadline(),
             caller=caller,
             canary_key=self.environ.get("HTTP_X_CANARY_KEY") or caller,
             has_left=departure_check(self.environ.get("gunicorn.socket")),

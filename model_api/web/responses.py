@@ -12,6 +12,8 @@ from flask.json.provider import JSONProvider
 
 from model_api.serving.calls import Answer
 from model_api.serving.documents import dump
+from model_api.serving.heavy_work import heavy_work
+from model_api.web.compression import MIN_BYTES, accepts_gzip, deflate
 from model_api.web.logs import log_request
 from model_api.web.requests import ApiRequest, current_metrics, current_request
 
@@ -90,11 +92,23 @@ def _finish(response: ApiResponse) -> ApiResponse:
     headers = response.headers
     if "Cache-Control" not in headers:
         late.append(("Cache-Control", "no-store"))
+    _compress(request, response)
     if request.method == "OPTIONS":
         late.append(("Access-Control-Allow-Methods", headers.get("Allow", "GET, HEAD, POST, OPTIONS")))
         late += PREFLIGHT_HEADERS
     _record(request, response)
     return response
+
+
+def _compress(request: ApiRequest, response: ApiResponse) -> None:
+    """A large answer, where the caller asks for gzip."""
+    if response.is_streamed or response.direct_passthrough or (response.content_length or 0) < MIN_BYTES:
+        return
+    response.vary.add("Accept-Encoding")
+    if "Content-Encoding" not in response.headers and accepts_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", "")):
+        with heavy_work(response.content_length or 0, request.deadline()):
+            response.set_data(deflate(response.get_data()))
+        response.headers["Content-Encoding"] = "gzip"
 
 
 def _record(request: ApiRequest, response: ApiResponse) -> None:

@@ -2,9 +2,12 @@
 
 import http.client
 import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,20 +18,26 @@ from tests.rigs.polling import wait_until
 from tests.rigs.project import ROOT
 
 pytestmark = pytest.mark.integration
-OURS = ROOT / ".platform/nginx/conf.d/elasticbeanstalk/problems.conf"
+OURS = ROOT / ".platform/nginx/conf.d"
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """nginx on loopback, with bodies up to 1,000 bytes and nothing behind it."""
+    """nginx with nothing behind it."""
+    with nginx(tmp_path_factory.mktemp("nginx"), free_port()) as port:
+        yield port
+
+
+@contextmanager
+def nginx(folder: Path, application_port: int) -> Iterator[int]:
+    """nginx on loopback, with bodies up to 1,000 bytes; its port."""
     needs("nginx")
     needs_root("nginx's user is set")
-    folder = tmp_path_factory.mktemp("nginx")
-    port, nothing = free_port(), free_port()
+    port = free_port()
     locations = folder / "conf.d/elasticbeanstalk"
     locations.mkdir(parents=True)
-    (locations / "00_application.conf").write_text(APPLICATION_CONF.replace("8000", str(nothing)))
-    (locations / "problems.conf").write_text(OURS.read_text())
+    (locations / "00_application.conf").write_text(APPLICATION_CONF.replace("8000", str(application_port)))
+    shutil.copytree(OURS, folder / "conf.d", dirs_exist_ok=True)
     (locations / "limits.conf").write_text("client_max_body_size 1000;\n")
     text = NGINX_CONF.replace("user nginx;", "user root;\ndaemon off;").replace("listen 80", f"listen 127.0.0.1:{port}")
     text = text.replace("/var/log/nginx", str(folder)).replace("/run/nginx.pid", str(folder / "pid"))
@@ -84,3 +93,52 @@ def test_refusals_are_problems(port: int, path: str, headers: dict[str, str], bo
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert document["request_id"] == response.headers["X-Request-Id"]
     assert (response.headers["Retry-After"] is not None) == (status == 503)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("my-id_1.2", True), ('a"b', False), ("x" * 129, False)])
+def test_nginxs_own_answers_keep_a_harmless_request_id(port: int, given: str, kept: bool) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/healthz", headers={"X-Request-Id": given})
+    response = connection.getresponse()
+    document = json.loads(response.read())
+    connection.close()
+    assert (document["request_id"] == given) is kept
+    assert response.headers.get_all("X-Request-Id") == [document["request_id"]]
+    assert response.headers.get_all("Content-Type") == ["application/problem+json"]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/3.7\r\nHost: a\r\n\r\n", 505),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: brotli\r\n\r\n", 501),
+    ],
+)
+def test_rarer_refusals_are_problems_too(port: int, request_bytes: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request_bytes)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    headers, _, body = answer.partition("\r\n\r\n")
+    assert headers.startswith(f"HTTP/1.1 {status} ")
+    assert "application/problem+json" in headers
+    assert json.loads(body)["status"] == status
+
+
+def test_an_application_that_breaks_off_is_told_from_one_that_is_starting(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as application,
+        nginx(tmp_path_factory.mktemp("nginx"), application.getsockname()[1]) as port,
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/models")
+        taken = application.accept()[0]
+        assert taken.recv(1000).startswith(b"GET /models")
+        taken.close()
+        response = connection.getresponse()
+        document = json.loads(response.read())
+        connection.close()
+    assert (response.status, document["status"]) == (502, 502)
+    assert "starting" not in document["detail"]
