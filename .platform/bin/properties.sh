@@ -1,12 +1,5 @@
-# Sourced by the scripts beside it: how they read the environment's properties and speak to its log.
+# Sourced by the scripts beside it: how they read the environment's properties, speak to its log, and stay bounded.
 # shellcheck shell=bash
-
-# property NAME [DEFAULT]: the value of an environment property, or the default where it is unset.
-property() {
-  local value
-  value=$(/opt/elasticbeanstalk/bin/get-config environment -k "$1" 2>/dev/null) || value=""
-  printf '%s' "${value:-${2:-}}"
-}
 
 # Both reach eb-hooks.log; a failing hook's output is also in eb-engine.log and in the event that `eb deploy` prints.
 note() { echo "$(basename "$0"): $*"; }
@@ -14,3 +7,49 @@ fail() {
   echo "$(basename "$0"): $*" >&2
   exit 1
 }
+
+# All at once: get-config says of a name that is not set, and of its own failure, the same.
+properties=$(/opt/elasticbeanstalk/bin/get-config environment) ||
+  fail "get-config failed, so the environment's properties are unknown"
+system_python=$(command -v python3) || fail "this platform has no python3"
+
+# property NAME [DEFAULT]: the value of an environment property, or the default where it is unset or empty.
+property() {
+  "$system_python" -c 'import json, sys
+value = json.load(sys.stdin).get(sys.argv[1])
+print("" if value is None else value, end="")
+sys.exit(value in (None, ""))' "$1" <<<"$properties" || printf '%s' "${2:-}"
+}
+
+# whole NAME DEFAULT: likewise a number, as the application reads it (1e2 seconds, 010 is ten), in whole units.
+whole() {
+  local value
+  value=$(property "$1" "$2")
+  "$system_python" -c 'import math, sys
+try:
+    number = float(sys.argv[1].replace("_", ""))
+    assert math.isfinite(number) and number >= 0
+except (ValueError, AssertionError):
+    sys.exit(1)
+print(math.ceil(number))' "$value" || fail "$1=$value is not a number"
+}
+
+# bounded SECONDS COMMAND...: its status; 124 past the time. What can't even be killed, because it hangs in a file
+# system, is left behind.
+bounded() {
+  local pid until=$((SECONDS + $1))
+  shift
+  "$@" &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    if [ $SECONDS -ge $until ]; then
+      kill -KILL "$pid" 2>/dev/null || true
+      return 124
+    fi
+    sleep 0.2
+  done
+  wait "$pid"
+}
+
+# is_mounted DIR: from the kernel's list, since asking the mount itself may hang.
+is_mounted() { awk -v folder="$1" '$5 == folder { found = 1 } END { exit !found }' /proc/self/mountinfo; }

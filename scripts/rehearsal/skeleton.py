@@ -62,10 +62,15 @@ Restart=always
 """
 GET_CONFIG = """\
 #!/bin/sh
-# get-config environment -k NAME
+# get-config environment [-k NAME]
 exec @PYTHON@ -c 'import json, sys
-value = json.load(open("/opt/elasticbeanstalk/deployment/properties.json")).get(sys.argv[1])
-sys.exit(1) if value is None else print(value)' "$3"
+properties = json.load(open("/opt/elasticbeanstalk/deployment/properties.json"))
+if not sys.argv[1]:
+    print(json.dumps(properties))
+elif sys.argv[1] in properties:
+    print(properties[sys.argv[1]])
+else:
+    sys.exit(1)' "${3:-}"
 """
 # The package that the EFS mount needs is the only one that is more than a name here.
 YUM = """\

@@ -9,6 +9,7 @@ import pytest
 from model_api.settings import Settings
 from scripts.beanstalk.saved_configuration import ENVIRONMENT
 from scripts.rehearsal.ebextensions import extensions_of
+from tests.rigs.get_config import write_get_config
 from tests.rigs.project import ROOT
 
 OPTIONS = extensions_of(ROOT / ".ebextensions").option_settings
@@ -26,15 +27,13 @@ def nginx_limits(tmp_path: Path) -> dict[str, str]:
     return rendered(tmp_path, OPTIONS[ENVIRONMENT])
 
 
-def rendered(folder: Path, properties: dict[str, str]) -> dict[str, str]:
+def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
     """Run the script in a copy of .platform whose get-config knows `properties`."""
     scripts = folder / "bin"
     scripts.mkdir()
     (folder / "nginx/conf.d/elasticbeanstalk").mkdir(parents=True)
     get_config = folder / "get-config"
-    cases = "\n".join(f"{name}) echo '{value}' ;;" for name, value in properties.items())
-    get_config.write_text(f'#!/bin/sh\ncase "$3" in\n{cases}\n*) exit 1 ;;\nesac\n')
-    get_config.chmod(0o755)
+    write_get_config(get_config, properties)
     for name in ("properties.sh", "render_nginx_limits"):
         text = (ROOT / ".platform/bin" / name).read_text()
         (scripts / name).write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
@@ -96,3 +95,30 @@ def gunicorn_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     namespace: dict[str, int] = {}
     exec(compile((ROOT / "gunicorn.conf.py").read_text(), "gunicorn.conf.py", "exec"), namespace)
     return namespace
+
+
+@pytest.mark.parametrize(
+    ("value", "read_s"), [("1e2", 110), ("030", 40), ("29.5", 40), ("1_0", 20)], ids=["1e2", "030", "29.5", "1_0"]
+)
+def test_a_number_is_read_as_the_application_reads_it(tmp_path: Path, value: str, read_s: int) -> None:
+    limits = rendered(tmp_path, {"MODEL_API_REQUEST_TIMEOUT_S": value})
+    assert seconds(limits["proxy_read_timeout"]) == read_s
+
+
+@pytest.mark.parametrize("properties", [None, {"MODEL_API_REQUEST_TIMEOUT_S": "soon"}], ids=["broken", "no number"])
+def test_a_deployment_stops_rather_than_guess(tmp_path: Path, properties: dict[str, str] | None) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        rendered(tmp_path, properties)
+    told = failed.value.stderr.decode()
+    assert ("get-config failed" if properties is None else "=soon is not a number") in told
+
+
+@pytest.mark.parametrize("value", ["it's", 'a "b"', "100% $HOME `date`", "two\nlines", " spaces "])
+def test_any_value_of_a_property_comes_through(tmp_path: Path, value: str) -> None:
+    get_config = tmp_path / "get-config"
+    write_get_config(get_config, {"NAME": value})
+    text = (ROOT / ".platform/bin/properties.sh").read_text()
+    (tmp_path / "properties.sh").write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
+    script = f'. {tmp_path}/properties.sh; x=$(property NAME; printf .); printf %s "${{x%.}}"'
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
+    assert done.stdout == value

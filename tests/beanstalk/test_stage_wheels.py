@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rigs.get_config import write_get_config
 from tests.rigs.package_index import PackageIndex, pinned
 from tests.rigs.project import ROOT
 
@@ -66,11 +67,7 @@ class Instance:
         return f"{PLATFORM}-{hashlib.sha256(lock).hexdigest()[:16]}"
 
     def run(self) -> subprocess.CompletedProcess[str]:
-        get_config = self.folder / "opt/elasticbeanstalk/bin/get-config"
-        get_config.parent.mkdir(parents=True, exist_ok=True)
-        cases = "\n".join(f"{name}) echo '{value}' ;;" for name, value in self.properties.items())
-        get_config.write_text(f'#!/bin/sh\ncase "$3" in\n{cases}\n*) exit 1 ;;\nesac\n')
-        get_config.chmod(0o755)
+        write_get_config(self.folder / "opt/elasticbeanstalk/bin/get-config", self.properties)
         script = ["bash", str(self.bundle / ".platform/bin/stage_wheels")]
         return subprocess.run(script, capture_output=True, text=True, timeout=60)
 
