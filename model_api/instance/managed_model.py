@@ -1,13 +1,18 @@
 """One model on this instance: what is published of it, its versions here, and how both are shown."""
 
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from model_api.instance.planning import Phase
 from model_api.instance.serving_table import Answering
 from model_api.instance.version import Version
-from model_api.repository.reader import Published
+from model_api.repository.published import Published
 from model_api.repository.refs import Canary, Ref, Refs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -18,6 +23,7 @@ class ManagedModel:
     published: Published
     versions: dict[Ref, Version] = field(default_factory=dict)
     serving: Version | None = None
+    fault: str = ""  # what went wrong in dealing with it; no other model is concerned
 
     @property
     def refs(self) -> Refs:
@@ -29,6 +35,16 @@ class ManagedModel:
         if (published.refs or Refs(0)).generation != self.refs.generation:
             self.versions = {ref: v for ref, v in self.versions.items() if v.phase != Phase.REFUSED}
         self.published = published
+
+    @contextmanager
+    def barrier(self) -> Iterator[None]:
+        """Whatever is raised inside is this model's fault and concerns no other: it keeps what it has."""
+        try:
+            yield
+            self.fault = ""
+        except Exception as error:
+            log.exception("a model can't be dealt with", extra={"fields": {"model": self.name}})
+            self.fault = f"this instance can't deal with it ({type(error).__name__}); see its log"
 
     def phases(self) -> dict[Ref, Phase]:
         """Of its versions here, and of those that the refs name and the repository can't read."""
@@ -46,7 +62,9 @@ class ManagedModel:
         stable = self.versions.get(self.refs.stable) if self.refs.stable else None
         if stable is not None:
             return str(stable.phase)
-        return "refused" if self.published.refused else "unpublished"
+        if self.published.waiting:
+            return "waiting"
+        return "refused" if self.published.refused or self.fault else "unpublished"
 
     def answering(self) -> Answering:
         """What answers for its name."""
@@ -61,6 +79,7 @@ class ManagedModel:
         serving, refs = self.serving, self.refs
         shown = serving or next(iter(self.versions.values()), None)
         refused = [{"version": version, "reason": reason} for version, reason in self.published.refused.items()]
+        refused += [{"version": "", "reason": self.fault}] if self.fault else []
         failed = [version for version in self.versions.values() if version.reason]
         refused += [{"version": version.manifest.version, "reason": version.reason} for version in failed]
         return {
@@ -78,6 +97,25 @@ class ManagedModel:
             "refused": refused,
             "versions": [version.describe() for version in self.versions.values()],
         }
+
+
+def describe_all(models: Mapping[str, ManagedModel], oddities: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of GET /models. `oddities` lie where models lie and are none; each has its reason."""
+    rows = []
+    for name, model in sorted(models.items()):
+        try:
+            rows.append(model.describe())
+        except Exception as error:
+            log.exception("a model can't be described", extra={"fields": {"model": name}})
+            rows.append(_unserved(name, "refused", f"can't be described ({type(error).__name__}); see the log"))
+    return rows + [_unserved(name, "ignored", why) for name, why in oddities.items()]
+
+
+def _unserved(name: str, state: str, reason: str) -> dict[str, Any]:
+    """In the form of ManagedModel.describe."""
+    nothing = dict.fromkeys(("task", "version", "digest", "precision", "since", "previous", "canary"))
+    refused = [{"version": "", "reason": reason}]
+    return {"name": name, **nothing, "state": state, "memory_bytes": 0, "refused": refused, "versions": []}
 
 
 def _ref(ref: Ref | None) -> dict[str, Any] | None:

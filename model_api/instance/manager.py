@@ -14,7 +14,8 @@ from typing import Any
 
 from model_api.errors import ModelApiError, ModelNotReady
 from model_api.instance.admission import Admission, Room, protected_digests
-from model_api.instance.managed_model import ManagedModel
+from model_api.instance.load_order import LoadOrder
+from model_api.instance.managed_model import ManagedModel, describe_all
 from model_api.instance.planning import Phase, plan
 from model_api.instance.polling import Mount, Poller
 from model_api.instance.readiness import ReadinessLatch
@@ -25,7 +26,8 @@ from model_api.instance.version import FIRST_RETRY_S, Version
 from model_api.instance.watching import Trouble, Watch
 from model_api.local_store.local_store import LocalStore
 from model_api.processes.group import ProcessGroup
-from model_api.repository.reader import Published, Repository
+from model_api.repository.published import Published
+from model_api.repository.reader import Repository
 from model_api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Manager:
         self._on_loaded = on_loaded
         self.serving = ServingTable()
         self._admission = Admission(settings)
+        self._loads = LoadOrder(max(2, lanes), settings.models, settings.sim_model)
         self._readiness = ReadinessLatch(settings.models)
         self._starter = GroupStarter(
             settings,
@@ -70,8 +73,9 @@ class Manager:
         self._watch = Watch(settings.load_timeout_s)
         self._observed = False
         self._stopping = False
+        self._repository = Repository(settings.efs_root, settings.settle_s, poll_s=settings.poll_s)
         self._poller = Poller(
-            Repository(settings.efs_root, settings.settle_s),
+            self._repository,
             settings.local_store,
             settings.models,
             settings.poll_s,
@@ -122,6 +126,7 @@ class Manager:
                 event()
                 for version, trouble in self._watch.look(self._versions()):
                     self._end(version, trouble)
+                self._start_loads()
                 self._publish_table()
             except Exception:
                 log.exception("the manager failed on an event")
@@ -153,46 +158,55 @@ class Manager:
         for model in self._models.values():
             for version in list(model.versions.values()):
                 if version.phase in (Phase.FAILED, Phase.WAITING) and version.retry_at <= now:
-                    self._load(model, version)
+                    version.wait_for_turn()
             self._replan(model)
         self._readiness.update(self._models, observed=self._observed)
 
     def _replan(self, model: ManagedModel) -> None:
-        serving = model.serving.ref if model.serving else None
-        step = plan(model.refs, model.phases(), serving)
-        for ref in step.load:
-            manifest = model.published.manifests.get(ref.version)
-            if manifest is not None and manifest.digest == ref.digest:
-                model.versions[ref] = version = Version(manifest)
-                self._load(model, version)
-        model.serving = model.versions[step.serve] if step.serve else None
-        leaving = [model.versions.pop(ref) for ref in step.unload if ref in model.versions]
-        # New requests must go to the new version before the old one stops taking them.
-        self._publish_table()
-        for version in leaving:
-            self._drain(version)
+        with model.barrier():
+            serving = model.serving.ref if model.serving else None
+            step = plan(model.refs, model.phases(), serving)
+            for ref in step.load:
+                manifest = model.published.manifests.get(ref.version)
+                if manifest is not None and manifest.digest == ref.digest:
+                    model.versions[ref] = version = Version(manifest)
+                    version.wait_for_turn()
+            model.serving = model.versions[step.serve] if step.serve else None
+            leaving = [model.versions.pop(ref) for ref in step.unload if ref in model.versions]
+            if leaving:  # new requests must go to the new version before the old one stops taking them
+                self._publish_table()
+            for version in leaving:
+                self._drain(version)
+
+    def _start_loads(self) -> None:
+        while version := self._loads.next(self._models.values(), self.serving.asked_at()):
+            self._load(self._models[version.name], version)
+            self._replan(self._models[version.name])
 
     def _load(self, model: ManagedModel, version: Version) -> None:
         """Begin an attempt; what comes of it arrives as events."""
         version.start_over()
-        room = self._admission.room_for(version.manifest, self._versions(), self._leaving)
-        if room.lacking_bytes:
-            self._wait_for_memory(model, version, room)
-            return
-        protected = protected_digests(self._models.values(), self._leaving)
         try:
+            room = self._admission.room_for(version.manifest, self._versions(), self._leaving)
+            if room.lacking_bytes:
+                self._wait_for_memory(model, version, room)
+                return
+            protected = protected_digests(self._models.values(), self._leaving)
             version.group = self._starter.start(version, model.published, protected)
         except OSError as error:
             self._fail(version, f"no process group could be started ({error})")
-            return
-        version.enter("starting")
-        self._by_group[version.group] = version
+        except Exception as error:
+            log.exception("a load can't be started")
+            self._refuse(version, f"its load can't be started ({type(error).__name__})")
+        else:
+            version.enter("starting")
+            self._by_group[version.group] = version
 
     def _wait_for_memory(self, model: ManagedModel, version: Version, room: Room) -> None:
         """Try again later; where the model's option allows a gap and that makes room, unload what serves first."""
         reason, serving = room.reason(), model.serving
         if version.manifest.options.get("unload_first") and serving and serving.memory_bytes >= room.lacking_bytes:
-            self._log("version unloaded first", serving, reason=reason)
+            serving.log("version unloaded first", reason=reason)
             del model.versions[serving.ref]
             model.serving = None
             self._publish_table()
@@ -217,7 +231,7 @@ class Manager:
             settled = {"precision": version.precision}
             if version.precision_reason:
                 settled["precision_reason"] = version.precision_reason
-            self._log("version ready", version, after_s=version.timeline[-1]["after_s"], **settled)
+            version.log("version ready", after_s=version.timeline[-1]["after_s"], **settled)
         elif kind == "failed":
             (self._refuse if event["final"] else self._fail)(version, event["reason"])
         elif kind == "gone":
@@ -229,8 +243,8 @@ class Manager:
     def _on_stage(self, version: Version, event: Mapping[str, Any]) -> None:
         if version.observe(event):
             if event.get("encoded_elsewhere"):
-                self._log("tokenizer runs in a process of its own", version, reason=event["encoded_elsewhere"])
-            self._log(f"version {event['stage']}", version, after_s=version.timeline[-1]["after_s"])
+                version.log("tokenizer runs in a process of its own", reason=event["encoded_elsewhere"])
+            version.log(f"version {event['stage']}", after_s=version.timeline[-1]["after_s"])
         if "unusable" in event:
             self._refuse(version, event["unusable"])
 
@@ -241,15 +255,15 @@ class Manager:
         self._on_group_gone(group, ModelNotReady(version.name, "its model processes ended"))
         if version in self._leaving:
             self._leaving.remove(version)
-            self._log("version unloaded", version)
+            version.log("version unloaded")
         elif version.phase == Phase.READY:
-            self._tell_failure(version, version.crash())
+            version.log("version failed", retry_in_s=version.crash())
         elif version.phase == Phase.LOADING:
             reason, final = version.died_loading(group.exit_status)
             (self._refuse if final else self._fail)(version, reason)
 
     def _end(self, version: Version, trouble: Trouble) -> None:
-        self._log("version failed: it hangs", version, reason=trouble.reason)
+        version.log("version failed: it hangs", reason=trouble.reason)
         if trouble.fork_server:
             self._starter.replace_fork_server()
         if trouble.final:
@@ -258,14 +272,11 @@ class Manager:
             version.end(trouble.reason)
 
     def _fail(self, version: Version, reason: str) -> None:
-        self._tell_failure(version, version.fail(reason))
-
-    def _tell_failure(self, version: Version, pause_s: float) -> None:
-        self._log("version failed", version, reason=version.reason, retry_in_s=pause_s)
+        version.log("version failed", retry_in_s=version.fail(reason))
 
     def _refuse(self, version: Version, reason: str) -> None:
         version.refuse(reason)
-        self._log("version refused", version, reason=reason)
+        version.log("version refused", reason=reason)
         if version.group is not None:
             version.group.close()
 
@@ -288,13 +299,8 @@ class Manager:
     # ---- what others see ----
 
     def _publish_table(self) -> None:
-        self._described = [model.describe() for _, model in sorted(self._models.items())]
+        self._described = describe_all(self._models, self._repository.oddities)
         self._verdicts = self._readiness.verdicts(self._models)
         self.serving.replace({n: m.answering() for n, m in self._models.items()}, complete=self._observed)
         loaded = [(v.name, v.manifest.version, str(v.phase)) for v in self._versions()]
         self._on_loaded(loaded + [(v.name, v.manifest.version, "draining") for v in self._leaving])
-
-    def _log(self, message: str, version: Version, **fields: Any) -> None:
-        level = logging.WARNING if "failed" in message or "refused" in message else logging.INFO
-        fields = {"model": version.name, "version": version.manifest.version, **fields}
-        log.log(level, message, extra={"fields": fields})

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from model_api.errors import RepositoryUnavailable
 from model_api.local_store.last_seen import recall, remember
-from model_api.repository.reader import Published, Repository
+from model_api.repository.published import Published
+from model_api.repository.reader import Repository
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ class Mount:
 
 
 class Poller:
-    """Looks every `poll_s` seconds (with jitter, so that instances don't look all at once) and tells the manager."""
+    """Looks every `poll_s` seconds, more seldom when all is quiet (with jitter, so that instances don't look all at
+    once), and tells the manager what changed."""
 
     def __init__(
         self,
@@ -37,11 +39,11 @@ class Poller:
         on_recalled: Callable[[Mapping[str, Published]], None],
         on_observed: Callable[[Mapping[str, Published]], None],
     ) -> None:
-        """Both are called on this thread; `on_recalled` once, first, with what an earlier process saw (in `store`)."""
+        """Both are called on this thread; `on_recalled` once, first, with what an earlier process saw (in `store`);
+        `on_observed` with all that is published, whenever that changed."""
         self._repository = repository
         self._store = store
         self._names = names
-        self._poll_s = poll_s
         self._on_recalled = on_recalled
         self._on_observed = on_observed
         self._stop = threading.Event()
@@ -77,25 +79,28 @@ class Poller:
             alarm.daemon = True
             alarm.start()
             try:
-                observed = self._repository.observe(self._names)
+                self._look(alarm)
             except RepositoryUnavailable as error:
                 self._failure = str(error)
                 self._tell_unavailable(str(error))
             except Exception:
                 log.exception("looking at the repository failed")
                 self._failure = "looking at the repository failed; see the log"
-            else:
-                alarm.cancel()
-                self._failure, self._whole_at = None, time.monotonic()
-                if self._told_unavailable:
-                    log.info("the repository is available again")
-                self._told_unavailable = False
-                self._on_observed(observed)
-                self._remember(observed)
             finally:
                 alarm.cancel()
             self._began_at = None
-            self._stop.wait(self._poll_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, no secret
+            self._stop.wait(self._repository.pause_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, no secret
+
+    def _look(self, alarm: threading.Timer) -> None:
+        observed = self._repository.look(self._names)
+        alarm.cancel()
+        self._failure, self._whole_at = None, time.monotonic()
+        if self._told_unavailable:
+            log.info("the repository is available again")
+        self._told_unavailable = False
+        if observed is not None:
+            self._on_observed(observed)
+            self._remember(observed)
 
     def _tell_unavailable(self, reason: str) -> None:
         """Log it, once per outage. On the poller's thread, or on a timer's while that hangs."""
@@ -107,7 +112,7 @@ class Poller:
         remembered: dict[str, Published] = {}
         try:
             remembered = recall(self._store)
-        except OSError as error:
+        except Exception as error:
             log.warning("what was seen last can't be read", extra={"fields": {"reason": str(error)}})
         self._repository.seed(remembered)
         self._on_recalled({n: p for n, p in remembered.items() if self._names is None or n in self._names})
@@ -115,5 +120,5 @@ class Poller:
     def _remember(self, observed: Mapping[str, Published]) -> None:
         try:
             remember(self._store, observed)
-        except OSError as error:
+        except Exception as error:
             log.warning("what was seen can't be kept for a restart", extra={"fields": {"reason": str(error)}})

@@ -1,6 +1,7 @@
 """What answers for each name: the table that the manager replaces and request threads read."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,10 +50,16 @@ class ServingTable:
     def __init__(self) -> None:
         self._rows: Mapping[str, Answering] = {}
         self._complete = False
+        self._asked_at: dict[str, float] = {}  # model -> when a caller last asked for it, time.monotonic() seconds
 
     def replace(self, rows: Mapping[str, Answering], *, complete: bool) -> None:
         """`complete`: what isn't among them isn't published; else it may only not have been seen yet."""
         self._rows, self._complete = dict(rows), complete
+        self._asked_at = {name: at for name, at in self._asked_at.items() if name in rows}
+
+    def asked_at(self) -> Mapping[str, float]:
+        """When callers last asked for each model, answered or not: time.monotonic() seconds by name."""
+        return dict(self._asked_at)
 
     def names(self) -> list[str]:
         return list(self._rows)
@@ -74,6 +81,7 @@ class ServingTable:
                 if not self._complete:
                     raise ModelNotReady(name, "this instance hasn't seen yet what is published")
                 raise UnknownModel(name)
+            self._asked_at[name] = time.monotonic()
             version = row.choose(tag, canary_key)
             if version.acquire():
                 break

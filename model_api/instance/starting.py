@@ -11,7 +11,7 @@ from model_api.processes.fork_server import ForkServer
 from model_api.processes.group import ProcessGroup
 from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
-from model_api.repository.reader import Published
+from model_api.repository.published import Published
 from model_api.settings import Settings
 from model_api.tasks import find_task, is_long_running
 from model_api.tasks.contract import Limits

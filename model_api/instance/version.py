@@ -1,5 +1,6 @@
 """One version on this instance: where it is on its way, what answers for it, and how many requests are using it."""
 
+import logging
 import math
 import signal
 import threading
@@ -14,6 +15,8 @@ from model_api.processes.group import ProcessGroup
 from model_api.repository.manifest import Manifest
 from model_api.repository.refs import Ref
 from model_api.tasks.contract import WebSide
+
+log = logging.getLogger(__name__)
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)  # nobody sends these from outside
 FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
@@ -35,6 +38,8 @@ class Version:
     attempts: int = 0
     made_room: bool = False  # what served before was unloaded for it
     retry_at: float = 0.0  # time.monotonic seconds; of a failed one
+    queued: bool = False  # it waits for its turn to load
+    moved_at: float = 0.0  # time.monotonic seconds of the last sign of life of its load
     ready_at: float = 0.0
     loading_since: float = 0.0  # its copy being there; 0 before
     trouble: str = ""  # for which its group was ended
@@ -67,7 +72,7 @@ class Version:
 
     def enter(self, stage: str) -> None:
         """Note that `stage` begins: wall clock for people, seconds since the first stage for comparing."""
-        now = time.time()
+        now, self.moved_at = time.time(), time.monotonic()
         since = now - self.timeline[0]["at"] if self.timeline else 0.0
         self.timeline.append({"stage": stage, "at": round(now, 3), "after_s": round(since, 3)})
 
@@ -85,13 +90,26 @@ class Version:
             "timeline": [dict(entry) for entry in self.timeline],
         }
 
+    def wait_for_turn(self) -> None:
+        """To load, after others."""
+        self.phase, self.reason, self.retry_at, self.queued = Phase.WAITING, "", math.inf, True
+
+    def log(self, message: str, **fields: Any) -> None:
+        """A line with its name, and with its reason where something is wrong."""
+        level = logging.WARNING if "failed" in message or "refused" in message else logging.INFO
+        reason = {"reason": self.reason} if self.reason else {}
+        fields = {"model": self.name, "version": self.manifest.version, **reason, **fields}
+        log.log(level, message, extra={"fields": fields})
+
     def start_over(self) -> None:
         """Another attempt begins."""
         self.phase, self.reason, self.group, self.timeline = Phase.LOADING, "", None, []
         self.loading_since, self.trouble = 0.0, ""
+        self.queued, self.moved_at = False, time.monotonic()
 
     def observe(self, stage: Mapping[str, Any]) -> bool:
         """Take the leader's message of a stage; whether it is a new one, not how far the same one is."""
+        self.moved_at = time.monotonic()
         if self.timeline[-1]["stage"] == stage["stage"]:
             self.timeline[-1]["done_bytes"] = stage["done_bytes"]
             return False

@@ -3,6 +3,7 @@
 Written and read by the poller's thread.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from model_api.repository.bounded_json import read_json
 from model_api.repository.files import write_aside
 from model_api.repository.manifest import Manifest
 from model_api.repository.plain_folders import Accepted
-from model_api.repository.reader import Published
+from model_api.repository.published import Published
 from model_api.repository.refs import Refs
 
 FILE_NAME = "last_seen.json"
@@ -23,7 +24,11 @@ _MAX_BYTES = 256 * 2**20
 
 def remember(store: Path, observation: Mapping[str, Published]) -> None:
     """Replace what was remembered, if it differs. Raises OSError."""
-    models = {name: _to_raw(published) for name, published in observation.items() if published.refs is not None}
+    models = {}
+    for name, published in observation.items():
+        with contextlib.suppress(Refused):  # too much of it to be written down; the others are
+            if published.refs is not None:
+                models[name] = _to_raw(published)
     text = json.dumps({"models": models}, indent=1) + "\n"
     file = store / FILE_NAME
     try:

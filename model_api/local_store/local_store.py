@@ -21,8 +21,8 @@ from pathlib import Path
 from model_api.errors import Refused, StoreFull
 from model_api.local_store.parallel_copy import Progress, copy_files, wrong_files
 from model_api.repository.files import locked_file, sync_folder, sync_tree, write_aside
+from model_api.repository.folder_signature import Changed
 from model_api.repository.manifest import MANIFEST_NAME, SHA256_PATTERN, FileEntry, Manifest
-from model_api.repository.plain_folders import Changed
 from model_api.repository.units import mb, part_of
 
 _OWN_FOLDER = 0o700  # whatever the umask says
@@ -91,7 +91,7 @@ class LocalStore:
             partial.mkdir(parents=True)
             partial.chmod(_OWN_FOLDER)
             try:
-                self._make_room(manifest, protected)
+                self._make_room(manifest, source, protected)
                 wrong = copy_files(manifest.files, source, partial, progress)
                 wrong = copy_files(wrong, source, partial, lambda done, total: None)  # what read wrong, once more
                 if wrong and not immutable:
@@ -114,22 +114,26 @@ class LocalStore:
         if not source.is_dir():
             raise FileNotFoundError(errno.ENOENT, f"{manifest.model}@{manifest.version}: its folder can't be found")
 
-    def _make_room(self, manifest: Manifest, protected: Collection[str]) -> None:
-        """Evict the least recently used copies until `manifest` fits. Raises StoreFull with the figures."""
-        needed_bytes = manifest.size_bytes
-        for digest in [*self.digests(), None]:
-            used_bytes = sum(_size_bytes(self.root / kept) for kept in self.digests())
-            free_bytes = shutil.disk_usage(self.root).free - SPARE_BYTES
-            if self._budget_bytes is not None:
-                free_bytes = min(free_bytes, self._budget_bytes - used_bytes)
-            if needed_bytes <= free_bytes:
+    def _make_room(self, manifest: Manifest, source: Path, protected: Collection[str]) -> None:
+        """Evict the least recently used copies until `manifest` fits, and none if it can't fit whatever is evicted.
+        Raises StoreFull with the figures."""
+        sizes_bytes = {digest: _size_bytes(self.root / digest) for digest in self.digests()}
+        free_bytes = shutil.disk_usage(self.root).free - SPARE_BYTES
+        if self._budget_bytes is not None:
+            free_bytes = min(free_bytes, self._budget_bytes - sum(sizes_bytes.values()))
+        evictable = {digest: size_bytes for digest, size_bytes in sizes_bytes.items() if digest not in protected}
+        missing_bytes = _bytes_to_copy(manifest, source) - free_bytes
+        if missing_bytes > sum(evictable.values()):
+            raise StoreFull(
+                f"{manifest.model}@{manifest.version} needs {mb(manifest.size_bytes)} in {self.root},"
+                f" {mb(max(0, free_bytes + sum(evictable.values())))} can be had; the other copies there are loaded or"
+                " previous"
+            )
+        for digest, size_bytes in evictable.items():
+            if missing_bytes <= 0:
                 return
-            if digest is not None and digest not in protected:
-                self._evict(digest)
-        raise StoreFull(
-            f"{manifest.model}@{manifest.version} needs {mb(needed_bytes)} in {self.root}, {mb(max(0, free_bytes))} can"
-            f" be had; the copies kept there ({mb(used_bytes)}) are loaded or previous"
-        )
+            self._evict(digest)
+            missing_bytes -= size_bytes
 
     def _evict(self, digest: str) -> None:
         with contextlib.suppress(BlockingIOError), self._lock(digest, wait=False):
@@ -146,6 +150,15 @@ class LocalStore:
         locks.mkdir(parents=True, exist_ok=True)
         with locked_file(locks / digest.partition(".")[0], wait):
             yield
+
+
+def _bytes_to_copy(manifest: Manifest, source: Path) -> int:
+    """No more than what really lies there: a manifest may list files of any size, and none is worth a good copy."""
+    total_bytes = 0
+    for entry in manifest.files:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            total_bytes += min(entry.size_bytes, (source / entry.path).lstat().st_size)
+    return total_bytes
 
 
 def _why_wrong(entry: FileEntry, source: Path) -> str:

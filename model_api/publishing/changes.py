@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import RefsConflict, Refused
+from model_api.publishing.announce import announced
 from model_api.repository.bounded_files import read_bounded
+from model_api.repository.checksums import SUMS_NAME, format_sums
 from model_api.repository.files import locked_file, make_dirs, sync_folder, write_aside
+from model_api.repository.folder_content import hash_folder_entries
+from model_api.repository.folder_signature import take_signature
+from model_api.repository.generation import Generation
 from model_api.repository.layout import LAYOUT_VERSION, Layout, mount_check
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, check_name
-from model_api.repository.model_folder import SUMS_NAME
-from model_api.repository.plain_folders import hash_folder_entries, take_signature
 from model_api.repository.refs import (
     MAX_REFS_BYTES,
     Ref,
@@ -46,6 +49,7 @@ def init(root: Path) -> bool:
         mount_check(root)
         return False
     make_dirs(layout.models)
+    write_aside(layout.generation, Generation().to_json())
     write_aside(layout.marker, LAYOUT_VERSION + "\n")
     return True
 
@@ -75,7 +79,8 @@ def change_refs(layout: Layout, name: str, change: Callable[[Refs], Refs]) -> Re
         return before
     if read_refs(layout, name) != before:
         raise RefsConflict(f"{name}: somebody else changed {layout.refs(name).name} just now; try again")
-    write_aside(layout.refs(name), after.to_json())
+    with announced(layout, name):
+        write_aside(layout.refs(name), after.to_json())
     return after
 
 
@@ -203,5 +208,6 @@ def seal(layout: Layout, name: str) -> int:
         raise Refused("", f"no folder {folder}")
     with locked(layout, name):
         entries = hash_folder_entries(folder, take_signature(folder))
-        write_aside(folder / SUMS_NAME, "".join(f"{entry.sha256}  {entry.path}\n" for entry in entries))
+        with announced(layout, name):
+            write_aside(folder / SUMS_NAME, format_sums((entry.path, entry.sha256) for entry in entries))
     return len(entries)

@@ -18,7 +18,7 @@ from model_api.repository.files import hash_file
 from model_api.repository.known_tasks import memory_bytes
 from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import FileEntry, Manifest, Probe, check_name
-from model_api.repository.plain_folders import check_seal
+from model_api.repository.folder_content import check_seal
 
 
 @dataclass(frozen=True)

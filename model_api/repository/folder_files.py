@@ -1,7 +1,7 @@
 """The files of a model's folder, and where their bytes really are.
 
-A model is every file in the folder whose name doesn't begin with a dot, but manifest.json and SHA256SUMS, which
-describe it. Stdlib only, Python 3.9: the publisher's far side runs it too.
+A model is every file in the folder whose name doesn't begin with a dot and isn't nobody's (ignored_names), but
+manifest.json and SHA256SUMS, which describe it. Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model_api.errors import Refused
+from model_api.repository.checksums import SUMS_NAME
+from model_api.repository.ignored_names import is_nobodys
 from model_api.repository.manifest import MANIFEST_NAME, check_path
 from model_api.repository.problem import Problem, refuse
+from model_api.repository.refs import REFS_NAME
 
-SUMS_NAME = "SHA256SUMS"
-DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME})
+MAX_DEPTH = 32
+DESCRIBING = frozenset({MANIFEST_NAME, SUMS_NAME, REFS_NAME})  # the last where a deleted model was
 # huggingface_hub keeps blobs of several repositories in one place, which this file marks (its layout version 1).
 _SHARED_BLOBS_MARKER = ".huggingface-shared-blobs"
 
@@ -44,7 +47,7 @@ def list_files(
         with os.scandir(directory) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 path = prefix + entry.name
-                if entry.name.startswith(".") or entry.name == "__MACOSX" or is_excluded(path, exclude):
+                if entry.name.startswith(".") or is_nobodys(entry.name) or is_excluded(path, exclude):
                     continue
                 try:
                     if "\\" in entry.name:
@@ -57,6 +60,8 @@ def list_files(
                         raise Refused(path, "a symbolic link to a folder; copy the folder itself")
                     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                         raise Refused(path, "neither a file nor a folder")
+                    if path.count("/") > MAX_DEPTH:
+                        raise Refused(path[:80], f"folders in folders, deeper than {MAX_DEPTH}")
                     check_path(path)
                 except Refused as error:
                     on_problem(Problem.of(error, exclude=path))

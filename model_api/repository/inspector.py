@@ -10,13 +10,17 @@ import os
 import resource
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model_api.errors import Refused
-from model_api.repository.plain_folders import hash_folder, look_for_problems
+from model_api.repository.folder_content import hash_folder, quick_check
+from model_api.repository.folder_signature import Changed
+from model_api.repository.safetensors_header import Incomplete
 
+_LIFE: dict[str, float] = {}
 MAX_MEMORY_BYTES = 2 * 2**30  # a tokenizer.json of 34 MB takes a quarter of it
 
 
@@ -24,16 +28,29 @@ def answer(order: Mapping[str, Any]) -> dict[str, Any]:
     """What the order comes to, as JSON."""
     try:
         if "quick" in order:
-            return {"problem": look_for_problems(Path(order["quick"]))}
+            quick_check(Path(order["quick"]))
+            return {}
         signature = {path: tuple(marks) for path, marks in order["signature"].items()}
-        manifest = hash_folder(order["name"], Path(order["hash"]), signature)
+        manifest = hash_folder(order["name"], Path(order["hash"]), signature, _show_life)
         return {"manifest": manifest.to_json()}
     except Refused as error:
-        return {"refused": [error.path, error.reason]}
+        return {"refused": [error.path, error.reason], "incomplete": isinstance(error, Incomplete)}
+    except Changed as error:
+        return {"changed": str(error)}
     except OSError as error:
-        return {"failed": [error.errno, error.strerror or str(error)] if error.errno else [str(error)]}
+        file = str(error.filename) if error.filename else None
+        return {"failed": [error.errno, error.strerror or str(error), file] if error.errno else [str(error)]}
     except Exception as error:  # whatever a stranger's files bring about says something about them
         return {"refused": ["", f"its files can't be read ({type(error).__name__}: {error})"]}
+
+
+def _show_life() -> None:
+    """An empty line now and then, so that the other end can tell slow from stuck."""
+    now_s = time.monotonic()
+    if now_s - _LIFE.get("shown_s", 0.0) > 1.0:
+        _LIFE["shown_s"] = now_s
+        sys.stdout.write("\n")
+        sys.stdout.flush()
 
 
 def _bound_ourselves() -> None:

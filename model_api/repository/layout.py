@@ -10,9 +10,12 @@ from pathlib import Path
 
 from model_api.errors import Refused, RepositoryUnavailable
 from model_api.repository.bounded_files import read_bounded
+from model_api.repository.generation import GENERATION_NAME
 from model_api.repository.refs import REFS_NAME
 
 MARKER_NAME = ".model-store"
+HISTORY_NAME = ".history.jsonl"
+SIM_CHOICE_NAME = ".sim.json"
 LAYOUT_VERSION = "1"
 _MAX_MARKER_BYTES = 1024
 
@@ -35,6 +38,18 @@ class Layout:
     def statuses(self) -> Path:
         return self.root / "status"
 
+    @property
+    def generation(self) -> Path:
+        return self.models / GENERATION_NAME
+
+    @property
+    def generation_lock(self) -> Path:
+        return self.models / f"{GENERATION_NAME}.lock"
+
+    @property
+    def sim_choice(self) -> Path:
+        return self.models / SIM_CHOICE_NAME
+
     def model(self, name: str) -> Path:
         return self.models / name
 
@@ -52,6 +67,9 @@ class Layout:
 
     def incoming(self, name: str) -> Path:
         return self.models / name / ".incoming"
+
+    def history(self, name: str) -> Path:
+        return self.models / name / HISTORY_NAME
 
     def trash(self, name: str) -> Path:
         return self.models / name / ".trash"

@@ -1,52 +1,69 @@
-"""What is published on the shared file system, look by look.
+"""What is published on the shared file system, look by look: cheap while nothing changes, and each model in its turn.
 
-Nothing here trusts stat or a cached listing for what serves: refs.json is opened and read afresh at every look.
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
 
 from __future__ import annotations
 
-import os
+import random
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_api.errors import Refused, RepositoryUnavailable
 from model_api.repository.bounded_files import read_bounded
+from model_api.repository.bounded_json import read_json
+from model_api.repository.fair_looks import FairLooks
+from model_api.repository.generation import MAX_GENERATION_BYTES, Generation
 from model_api.repository.layout import Layout, mount_check
-from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, NAME_PATTERN, Manifest
-from model_api.repository.plain_folders import Accepted, PlainFolder
-from model_api.repository.refs import MAX_REFS_BYTES, REFS_NAME, Ref, Refs
+from model_api.repository.listing import MAX_ODDITIES, list_entries, misplaced_at_root, shown, why_no_model
+from model_api.repository.manifest import NAME_PATTERN, Manifest
+from model_api.repository.published import Published
 from model_api.repository.side_work import SideWork
+from model_api.repository.turns import QUIET_AFTER_S, Turns
+from model_api.repository.watched_model import WatchedModel
+
+_MAX_SIM_CHOICE_BYTES = 4096
+_ROOT = "/"
+_LOOKS_AFTER_A_CHANGE = 3  # a change that was announced is looked for again, should the first look have been stale
 
 
-@dataclass(frozen=True)
-class Published:
-    """One model as it is published. `manifests` holds those versions that the refs name and that can be read;
-    `refused` says why not, by version, under "" for what concerns the model as a whole (bad refs, a copy that isn't
-    whole, a change that isn't sealed). What was read well before and can't be read now is kept, with a reason."""
-
-    name: str
-    refs: Refs | None
-    manifests: Mapping[str, Manifest] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
-    sources: Mapping[str, Path] = field(default_factory=dict)  # version -> folder to copy from
-    plain: bool = False  # a plain copy: its files may change under the reader, so never link to them
-    accepted: Accepted | None = None  # of a plain copy: what was taken, to be remembered over a restart
+def read_sim_choice(layout: Layout) -> str | None:
+    """The model that shall answer /sim for callers that name none; None where nobody chose. Raises OSError."""
+    try:
+        name = read_json(layout.sim_choice, _MAX_SIM_CHOICE_BYTES)["model"]
+    except (FileNotFoundError, Refused, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) and NAME_PATTERN.fullmatch(name) else None
 
 
 class Repository:
-    """One reader of the store. All methods on the poller's thread; hashing of plain folders on a thread of its own,
-    one at a time, so that a large one delays no look."""
+    """One reader of the store. All methods are for one thread; models are looked at on threads of their own, where one
+    that hangs delays no other, and plain folders are hashed beside them."""
 
-    def __init__(self, root: Path, settle_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settle_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        poll_s: float = 2.0,
+    ) -> None:
         self.layout = Layout(root)
+        self.oddities: Mapping[str, str] = {}  # what lies where models lie and is none -> why; see listing.py
+        self.sim_choice: str | None = None  # as of the last look that found a change
         self._settle_s = settle_s
         self._clock = clock
-        self._last: dict[str, Published] = {}
-        self._folders: dict[str, PlainFolder] = {}
-        self._gone_since_s: dict[str, float] = {}
+        self._poll_s = poll_s
+        self._models: dict[str, WatchedModel] = {}
+        self._due_s: dict[str, float] = {}  # model -> when it is to be looked at again
+        self._soon: dict[str, int] = {}  # model -> in how many of the next looks it is looked at, whatever is due
+        self._listing_due_s = self._root_due_s = self._changed_s = clock()
+        self._generation_bytes: bytes | None = None
+        self._mark: str | None = None
+        self._open: str | None = None  # the model whose change is under way
+        self._at_root: Mapping[str, str] = {}
+        self._looks: FairLooks[Published | None] = FairLooks("look at models")
+        self._glances: FairLooks[Mapping[str, str]] = FairLooks("glance at names")
         self._work: SideWork[Manifest] = SideWork("hash plain folders")
 
     def check(self) -> None:
@@ -57,39 +74,58 @@ class Repository:
         """Start from what an earlier process of this instance saw, before the first look: a plain folder that changed
         in between is then a later change, and a model that can't be read for the moment isn't forgotten."""
         for name, published in remembered.items():
-            self._last.setdefault(name, published)
-            if published.accepted is not None:
-                self._folders.setdefault(name, PlainFolder(name, published.accepted))
+            self._models.setdefault(name, self._watched(name, published))
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait until the next `look`."""
+        return self._turns().generation_s
 
     def observe(self, names: Collection[str] | None = None) -> Mapping[str, Published]:
-        """One look at `names`, or at every model. Raises RepositoryUnavailable, and then nothing has changed."""
+        """A whole look at `names`, or at every model. Raises RepositoryUnavailable, and then nothing has changed."""
         self.check()
+        now_s = self._clock()
+        if names is None:
+            self._list(now_s)
+            names = set(self._models)
+        names = {name for name in names if NAME_PATTERN.fullmatch(name)}
+        self._look_at(names)
+        return self._view(names)
+
+    def look(self, names: Collection[str] | None = None) -> Mapping[str, Published] | None:
+        """A look at what may have changed among `names`, or all models; None if nothing did. The first is whole.
+
+        Of a store that nobody changed one small file is read, but for the slower turns (turns.py). Raises
+        RepositoryUnavailable, and then nothing has changed.
+        """
+        changed = self._read_generation()
         try:
-            with os.scandir(self.layout.models) as entries:
-                listed = {entry.name for entry in entries}
-        except FileNotFoundError:
-            listed = set()
-        except OSError as error:
-            raise RepositoryUnavailable(f"{self.layout.models} can't be listed: {error.strerror or error}") from error
-        wanted = listed | set(self._last) if names is None else set(names)
-        wanted = {name for name in wanted if NAME_PATTERN.fullmatch(name)}
-        seen: dict[str, Published] = {}
-        failures: list[OSError] = []
-        for name in sorted(wanted):
-            try:
-                published = self._look(name)
-            except OSError as error:
-                failures.append(error)
-                self._work.forget(name)
-                why = f"can't be read for the moment: {error.strerror or error}"
-                published = self._kept(name, why)
-            if published is not None:
-                seen[name] = published
-        if failures and len(failures) == len(wanted):
-            raise RepositoryUnavailable(f"no model can be read: {failures[0].strerror or failures[0]}")
-        self.check()  # unmounted in mid-look: what was missing proves nothing
-        self._last = {**{name: kept for name, kept in self._last.items() if name not in wanted}, **seen}
-        return seen
+            if changed is None or self._mark is None:
+                return self.observe(names)
+            return self._look_at_what_is_due(names, changed)
+        except RepositoryUnavailable:
+            self._generation_bytes = self._mark = None  # what it told is still to be looked at
+            raise
+
+    def _look_at_what_is_due(self, names: Collection[str] | None, changed: set[str]) -> Mapping[str, Published] | None:
+        now_s = self._clock()
+        before = (self._view(names), self.oddities, self.sim_choice)
+        if names is None and now_s >= self._listing_due_s:
+            self._list(now_s)
+        if names is None:
+            wanted = {*self._models, *changed}
+        else:
+            wanted = {name for name in names if NAME_PATTERN.fullmatch(name)}
+        self._soon.update(dict.fromkeys(changed & wanted, _LOOKS_AFTER_A_CHANGE))
+        due = {name for name in wanted if self._due_s.get(name, 0.0) <= now_s} | set(self._soon)
+        if due:
+            self._look_at(due)
+        self._soon = {name: left - 1 for name, left in self._soon.items() if left > 1}
+        after = (self._view(names), self.oddities, self.sim_choice)
+        if after == before:
+            return None
+        self._changed_s = now_s
+        return after[0]
 
     def versions(self, name: str) -> list[str]:
         """Versions on disk, oldest number first, then by name. Raises RepositoryUnavailable."""
@@ -102,97 +138,92 @@ class Repository:
             raise RepositoryUnavailable(f"{name}: {error.strerror or error}") from error
         return sorted(found, key=lambda v: (not v.isdecimal(), int(v) if v.isdecimal() else 0, v))
 
-    def _look(self, name: str) -> Published | None:
+    def _watched(self, name: str, remembered: Published | None = None) -> WatchedModel:
+        return WatchedModel(self.layout, name, self._work, self._settle_s, self._clock, remembered)
+
+    def _turns(self) -> Turns:
+        return Turns.of(self._poll_s, quiet=self._clock() - self._changed_s > QUIET_AFTER_S)
+
+    def _view(self, names: Collection[str] | None) -> dict[str, Published]:
+        models = self._models if names is None else names
+        found = {name: self._models[name].last for name in sorted(models) if name in self._models}
+        return {name: last for name, last in found.items() if last is not None}
+
+    def _read_generation(self) -> set[str] | None:
+        """What was announced since the last look; None where that can't be known. Raises RepositoryUnavailable."""
         try:
-            refs = Refs.from_json(read_bounded(self.layout.refs(name), MAX_REFS_BYTES))
-        except (FileNotFoundError, NotADirectoryError):
-            return self._look_without_refs(name)
-        except Refused as error:
-            return self._kept(name, str(error)) or Published(name, None, refused={"": str(error)})
-        self._work.forget(name)
-        self._folders.pop(name, None)
-        self._gone_since_s.pop(name, None)
-        manifests: dict[str, Manifest] = {}
-        refused: dict[str, str] = {}
-        for version, digest in refs.named().items():
-            try:
-                manifests[version] = self._manifest(name, version, digest)
-            except Refused as error:
-                refused[version] = str(error)
-        sources = {version: self.layout.version(name, version) for version in manifests}
-        return Published(name, refs, manifests, refused, sources)
+            data = read_bounded(self.layout.generation, MAX_GENERATION_BYTES)
+            if data == self._generation_bytes:
+                generation = None
+            else:
+                generation = Generation.from_json(data)
+        except (FileNotFoundError, NotADirectoryError, Refused):  # a store of an earlier release, or a damaged one
+            self._generation_bytes = self._mark = None
+            return None
+        except OSError as error:
+            raise RepositoryUnavailable(f"{self.layout.root} can't be read: {error.strerror or error}") from error
+        if generation is None:
+            return {self._open} if self._open else set()
+        changed = generation.since(self._mark) if self._mark is not None else None
+        self._generation_bytes, self._mark, self._open = data, generation.mark, generation.open
+        self._changed_s = self._clock()
+        return changed
 
-    def _manifest(self, name: str, version: str, digest: str) -> Manifest:
-        known = self._last[name].manifests.get(version) if name in self._last else None
-        if known is not None and known.digest == digest:
-            return known  # versions are immutable
+    def _list(self, now_s: float) -> None:
+        """Note which models there are, and what else. Raises RepositoryUnavailable."""
+        listed = list_entries(self.layout)
+        models = {name for name in listed if NAME_PATTERN.fullmatch(name)}
+        unknown = [name for name in listed if name not in models][:MAX_ODDITIES] + sorted(models - set(self._models))
+        odd = self._glances.take_turns(unknown, self._glance)
+        for name in models - set(self._models):
+            if not odd.get(name):
+                self._models[name] = self._watched(name)
+        for name in set(self._models) - set(listed):
+            self._due_s[name] = now_s  # to be told apart: gone, or not to be found for the moment
+        if now_s >= self._root_due_s:
+            at_root = self._glances.take_turns([_ROOT], lambda name: misplaced_at_root(self.layout.root))
+            self._at_root = at_root.get(_ROOT, self._at_root)
+            self._root_due_s = now_s + self._turns().published_s
+        self.oddities = {name: why for found in [*odd.values(), self._at_root] for name, why in sorted(found.items())}
+        self._listing_due_s = now_s + self._turns().listing_s
+
+    def _glance(self, name: str) -> Mapping[str, str]:
         try:
-            text = read_bounded(self.layout.version(name, version) / MANIFEST_NAME, MAX_MANIFEST_BYTES)
-        except FileNotFoundError:
-            raise Refused(MANIFEST_NAME, "not found (yet), though refs.json names this version") from None
-        manifest = Manifest.from_json(text)
-        if (manifest.model, manifest.version) != (name, version):
-            raise Refused(MANIFEST_NAME, f"is for {manifest.model}@{manifest.version}, but lies at {name}@{version}")
-        if manifest.digest != digest:
-            raise Refused(MANIFEST_NAME, f"has digest {manifest.digest[:12]}, refs.json says {digest[:12]}")
-        return manifest
+            why = why_no_model(self.layout.models, name)
+        except OSError as error:
+            why = f"can't be looked at: {error.strerror or error}"
+        return {shown(name): why} if why else {}
 
-    def _look_without_refs(self, name: str) -> Published | None:
-        last = self._last.get(name)
-        if last is not None and last.refs is not None and not last.plain:
-            return self._kept(name, f"{REFS_NAME} is missing; what it said last keeps serving")
-        if self.layout.versions(name).is_dir():
-            return self._kept(name, "") or Published(name, None, refused={"": "no version is complete yet"})
-        return self._look_at_plain(name)
-
-    def _look_at_plain(self, name: str) -> Published | None:
-        folder, now_s = self.layout.model(name), self._clock()
-        plain = self._folders.setdefault(name, PlainFolder(name))
-        signature_before = plain.seen
+    def _look_at(self, names: Collection[str]) -> None:
+        """Look at these models and keep what was seen. Raises RepositoryUnavailable, and then nothing is kept."""
+        for name in names:
+            if name not in self._models:
+                self._models[name] = self._watched(name)
+        in_turn = sorted(names, key=lambda name: (self._due_s.get(name, 0.0), name))
+        seen = self._looks.take_turns(in_turn, lambda name: self._models[name].look())
         try:
-            work = plain.look(folder, now_s, self._settle_s)
-            empty = not any(not path.startswith(".") for path in plain.seen or {})
-        except (FileNotFoundError, NotADirectoryError):
-            if folder.is_dir():
-                raise
-            work, empty = None, True
-        if empty:
-            return self._gone(name, now_s)
-        self._gone_since_s.pop(name, None)
-        if signature_before != plain.seen:
-            self._work.forget(name)
-        outcome = self._work.outcome(name)
-        if isinstance(outcome, (Manifest, Refused)) and plain.seen is not None:
-            plain.decided(outcome, plain.seen)
-        elif work is not None:
-            self._work.start(name, work)
-        return self._plain_published(plain)
+            sim_choice = read_sim_choice(self.layout)
+        except OSError:
+            sim_choice = self.sim_choice
+        self.check()  # unmounted in mid-look: what was missing proves nothing
+        self.sim_choice = sim_choice
+        now_s, turns = self._clock(), self._turns()
+        for name in names:
+            model = self._models[name]
+            if name in seen:
+                model.last = seen[name]
+            elif (hanging_s := self._looks.hanging_s(name)) is not None:
+                model.last = model.kept(f"its folder gives no answer, for {hanging_s:.0f} s now")
+            else:
+                continue  # no thread was left for it: it stays due, before the others
+            if model.last is None:
+                del self._models[name]
+            self._due_s[name] = now_s + self._pause_until_next(model.last, turns)
 
-    def _plain_published(self, plain: PlainFolder) -> Published:
-        refused = {"": plain.reason} if plain.reason else {}
-        if plain.accepted is None:
-            return Published(plain.name, None, refused=refused, plain=True)
-        manifest = plain.accepted.manifest
-        refs = Refs(0, Ref(manifest.version, manifest.digest))
-        sources = {manifest.version: self.layout.model(plain.name)}
-        return Published(
-            plain.name, refs, {manifest.version: manifest}, refused, sources, plain=True, accepted=plain.accepted
-        )
-
-    def _gone(self, name: str, now_s: float) -> Published | None:
-        """A plain folder that is gone, or was never filled: forgotten once it has been gone for settle_s."""
-        gone_s = now_s - self._gone_since_s.setdefault(name, now_s)
-        if name in self._last and gone_s < self._settle_s:
-            return self._kept(name, f"gone for {gone_s:.0f} s; unloaded after {self._settle_s:.0f} s")
-        self._work.forget(name)
-        self._folders.pop(name, None)
-        self._gone_since_s.pop(name, None)
-        return None
-
-    def _kept(self, name: str, why: str) -> Published | None:
-        """What was last known of the model, with the reason why it isn't fresh."""
-        last = self._last.get(name)
-        if last is None:
-            return Published(name, None, refused={"": why}) if why else None
-        refused = {version: reason for version, reason in last.refused.items() if version}
-        return replace(last, refused={**refused, "": why} if why else refused)
+    def _pause_until_next(self, seen: Published | None, turns: Turns) -> float:
+        """With jitter, so that models and instances spread over the turn."""
+        if seen is None or seen.waiting or seen.refused:
+            pause_s = turns.unsettled_s
+        else:
+            pause_s = turns.plain_s if seen.plain else turns.published_s
+        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret

@@ -50,6 +50,7 @@ class Refs:
     previous: Ref | None = None
     canary: Canary | None = None
     published: Mapping[str, str] = field(default_factory=dict)  # version -> digest
+    deleted: str = ""  # a tombstone: why this name is no model any more
 
     def named(self) -> dict[str, str]:
         """version -> digest of what the refs name: stable first, then canary, then previous."""
@@ -63,6 +64,7 @@ class Refs:
             "previous": _to_raw(self.previous),
             "canary": _to_raw(self.canary),
             "published": dict(self.published),
+            **({"deleted": self.deleted} if self.deleted else {}),
         }
         return json.dumps(document, indent=1) + "\n"
 
@@ -79,6 +81,7 @@ class Refs:
                 _ref(raw.get("previous")),
                 _canary(raw.get("canary")),
                 {check_name("version", version): _digest(digest) for version, digest in published.items()},
+                deleted=str(raw.get("deleted") or ""),
             )
         except Refused as error:
             raise Refused(REFS_NAME, str(error)) from error

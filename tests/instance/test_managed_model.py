@@ -4,7 +4,7 @@ from model_api.instance.managed_model import ManagedModel
 from model_api.instance.planning import Phase
 from model_api.instance.version import Version
 from model_api.repository.manifest import FileEntry, Manifest
-from model_api.repository.reader import Published
+from model_api.repository.published import Published
 from model_api.repository.refs import Ref, Refs
 
 

@@ -14,9 +14,10 @@ from model_api.errors import Refused, StoreFull
 from model_api.local_store.last_seen import recall, remember
 from model_api.local_store.local_store import LocalStore
 from model_api.local_store.parallel_copy import BLOCK_BYTES, copy_files
+from model_api.repository.folder_content import hash_folder
+from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import Manifest
-from model_api.repository.plain_folders import hash_folder, take_signature
 from model_api.repository.reader import Repository
 from tests.needs import missing, needs, needs_root
 from tests.rigs.model_folders import make_folder

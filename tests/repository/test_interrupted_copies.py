@@ -19,9 +19,11 @@ import pytest
 
 from model_api.local_store.local_store import LocalStore
 from model_api.publishing.changes import seal
+from model_api.repository.folder_content import hash_folder
+from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
-from model_api.repository.plain_folders import hash_folder, take_signature
-from model_api.repository.reader import Published, Repository
+from model_api.repository.published import Published
+from model_api.repository.reader import Repository
 from tests.needs import needs
 from tests.rigs.model_folders import make_folder
 from tests.rigs.polling import wait_until

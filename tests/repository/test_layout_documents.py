@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from model_api.local_store.parallel_copy import wrong_files
+from model_api.repository.folder_content import hash_folder
+from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import MANIFEST_NAME, Manifest
-from model_api.repository.plain_folders import hash_folder, take_signature
 from model_api.repository.reader import Repository
 from model_api.repository.statuses import read_statuses
 from tests.rigs.model_folders import make_folder

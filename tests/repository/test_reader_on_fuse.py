@@ -13,7 +13,8 @@ import pytest
 from model_api.errors import RepositoryUnavailable
 from model_api.local_store.local_store import LocalStore
 from model_api.repository.layout import Layout
-from model_api.repository.reader import Published, Repository
+from model_api.repository.published import Published
+from model_api.repository.reader import Repository
 from tests.rigs.fuse_efs import FuseEfs, fuse_efs
 from tests.rigs.model_folders import make_folder
 from tests.rigs.polling import wait_until

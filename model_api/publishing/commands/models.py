@@ -9,7 +9,8 @@ from typing import Any
 
 from model_api.errors import Refused
 from model_api.repository.manifest import check_name
-from model_api.repository.reader import Published, Repository
+from model_api.repository.published import Published
+from model_api.repository.reader import Repository
 from model_api.repository.statuses import Status, read_statuses
 
 _COLUMNS = ("MODEL", "VERSION", "DIGEST", "REFS", "INSTANCE", "STATE", "SINCE")

@@ -1,0 +1,53 @@
+"""Tell every instance that a model is about to change, and that it has: see repository/generation.py.
+
+Stdlib only, Python 3.9: the publisher's far side runs it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from model_api.errors import Refused
+from model_api.repository.bounded_files import read_bounded
+from model_api.repository.files import locked_file, write_aside
+from model_api.repository.generation import MAX_GENERATION_BYTES, Generation
+from model_api.repository.layout import Layout
+
+# An author who may write into his own models only can't say so here: the instances' slower turns find his changes.
+_MAY_NOT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextlib.contextmanager
+def announced(layout: Layout, name: str) -> Iterator[None]:
+    """Inside it what serves of `name` changes: one author at a time, of any model, so keep it short.
+
+    Raises OSError before anything has changed. Once it has, nothing is raised: what can't be closed stays open, and
+    that is looked at every time.
+    """
+    lock = contextlib.ExitStack()
+    with lock:
+        try:
+            lock.enter_context(locked_file(layout.generation_lock, wait=True))
+            before = read_generation(layout)
+            write_aside(layout.generation, before.opened(name).to_json())
+        except OSError as error:
+            if error.errno not in _MAY_NOT:
+                raise
+            yield
+            return
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                write_aside(layout.generation, read_generation(layout).closed().to_json())
+
+
+def read_generation(layout: Layout) -> Generation:
+    """The generation as it is now; a new one where there is none, or none that can be understood (whoever reads that
+    one looks at everything). Raises OSError."""
+    try:
+        return Generation.from_json(read_bounded(layout.generation, MAX_GENERATION_BYTES))
+    except (FileNotFoundError, Refused):
+        return Generation()
