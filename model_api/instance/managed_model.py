@@ -46,6 +46,15 @@ class ManagedModel:
             log.exception("a model can't be dealt with", extra={"fields": {"model": self.name}})
             self.fault = f"this instance can't deal with it ({type(error).__name__}); see its log"
 
+    def give_way(self, version: Version, lacking_bytes: int) -> Version | None:
+        """Take out what serves, where `version`'s option allows the gap and that frees so much; None if it doesn't."""
+        serving = self.serving
+        if not version.manifest.options.get("unload_first") or serving is None or serving.memory_bytes < lacking_bytes:
+            return None
+        del self.versions[serving.ref]
+        self.serving, version.made_room = None, True
+        return serving
+
     def phases(self) -> dict[Ref, Phase]:
         """Of its versions here, and of those that the refs name and the repository can't read."""
         named = (self.refs.stable, self.refs.previous)

@@ -22,7 +22,7 @@ from model_api.instance.readiness import ReadinessLatch
 from model_api.instance.serving_table import ServingTable
 from model_api.instance.starting import GroupStarter
 from model_api.instance.status_writer import StatusReporter
-from model_api.instance.version import FIRST_RETRY_S, Version
+from model_api.instance.version import Version
 from model_api.instance.watching import Trouble, Watch
 from model_api.local_store.local_store import LocalStore
 from model_api.processes.group import ProcessGroup
@@ -31,8 +31,6 @@ from model_api.repository.reader import Repository
 from model_api.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_WAITS = 60  # tries, half a second apart, for the memory of an unloaded version to come free
 
 
 class Manager:
@@ -194,7 +192,7 @@ class Manager:
             protected = protected_digests(self._models.values(), self._leaving)
             version.group = self._starter.start(version, model.published, protected)
         except OSError as error:
-            self._fail(version, f"no process group could be started ({error})")
+            version.fail(f"no process group could be started ({error})")
         except Exception as error:
             log.exception("a load can't be started")
             self._refuse(version, f"its load can't be started ({type(error).__name__})")
@@ -203,18 +201,13 @@ class Manager:
             self._by_group[version.group] = version
 
     def _wait_for_memory(self, model: ManagedModel, version: Version, room: Room) -> None:
-        """Try again later; where the model's option allows a gap and that makes room, unload what serves first."""
-        reason, serving = room.reason(), model.serving
-        if version.manifest.options.get("unload_first") and serving and serving.memory_bytes >= room.lacking_bytes:
-            serving.log("version unloaded first", reason=reason)
-            del model.versions[serving.ref]
-            model.serving = None
+        """Try again later; what gives way for it leaves now."""
+        reason, leaving = room.reason(), model.give_way(version, room.lacking_bytes)
+        if leaving is not None:
+            leaving.log("version unloaded first", reason=reason)
             self._publish_table()
-            self._drain(serving)
-            version.made_room = True
-        self._fail(version, reason)
-        if version.made_room and version.attempts < _WAITS:  # what was unloaded is on its way out
-            version.phase, version.retry_at = Phase.WAITING, time.monotonic() + FIRST_RETRY_S
+            self._drain(leaving)
+        version.wait_for_memory(reason)
 
     def _versions(self) -> list[Version]:
         return [version for model in self._models.values() for version in model.versions.values()]
@@ -228,12 +221,8 @@ class Manager:
             self._on_stage(version, event)
         elif kind == "ready":
             version.become_ready(event["precision"], event["precision_reason"], event["memory_bytes"])
-            settled = {"precision": version.precision}
-            if version.precision_reason:
-                settled["precision_reason"] = version.precision_reason
-            version.log("version ready", after_s=version.timeline[-1]["after_s"], **settled)
         elif kind == "failed":
-            (self._refuse if event["final"] else self._fail)(version, event["reason"])
+            self._give_up(version, event["reason"], final=event["final"])
         elif kind == "gone":
             self._on_gone(version)
         if version.name in self._models:
@@ -257,10 +246,10 @@ class Manager:
             self._leaving.remove(version)
             version.log("version unloaded")
         elif version.phase == Phase.READY:
-            version.log("version failed", retry_in_s=version.crash())
+            version.crash()
         elif version.phase == Phase.LOADING:
             reason, final = version.died_loading(group.exit_status)
-            (self._refuse if final else self._fail)(version, reason)
+            self._give_up(version, reason, final=final)
 
     def _end(self, version: Version, trouble: Trouble) -> None:
         version.log("version failed: it hangs", reason=trouble.reason)
@@ -271,12 +260,15 @@ class Manager:
         else:
             version.end(trouble.reason)
 
-    def _fail(self, version: Version, reason: str) -> None:
-        version.log("version failed", retry_in_s=version.fail(reason))
+    def _give_up(self, version: Version, reason: str, *, final: bool) -> None:
+        if final:
+            self._refuse(version, reason)
+        else:
+            version.fail(reason)
 
     def _refuse(self, version: Version, reason: str) -> None:
         version.refuse(reason)
-        version.log("version refused", reason=reason)
+        version.log("version refused")
         if version.group is not None:
             version.group.close()
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)  # nobody sends these from outside
 FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 60.0
+_WAITS = 60  # tries, half a second apart, for the memory of an unloaded version to come free
 _CRASH_MEMORY_S = 60.0  # a version that lived this long is started again at once
 
 
@@ -124,14 +125,22 @@ class Version:
         self.precision, self.precision_reason = precision, precision_reason
         self.ready_at = time.monotonic()
         self.enter("ready")
+        why = {"precision_reason": precision_reason} if precision_reason else {}
+        self.log("version ready", after_s=self.timeline[-1]["after_s"], precision=precision, **why)
 
-    def fail(self, reason: str, *, count: bool = True) -> float:
-        """This attempt failed for a reason that may pass; the pause until the next one in seconds, which grows."""
+    def fail(self, reason: str, *, count: bool = True) -> None:
+        """This attempt failed for a reason that may pass; the next one begins after a pause, which grows."""
         self.attempts += count
         self.phase, self.reason = Phase.FAILED, reason
         pause_s = min(_LAST_RETRY_S, FIRST_RETRY_S * 2 ** max(0, self.attempts - 1)) if self.attempts else 0.0
         self.retry_at = time.monotonic() + pause_s
-        return pause_s
+        self.log("version failed", retry_in_s=pause_s)
+
+    def wait_for_memory(self, reason: str) -> None:
+        """As `fail`, but soon tried again where something made room for it: that is on its way out."""
+        self.fail(reason)
+        if self.made_room and self.attempts < _WAITS:
+            self.phase, self.retry_at = Phase.WAITING, time.monotonic() + FIRST_RETRY_S
 
     def died_loading(self, exit_status: int | None) -> tuple[str, bool]:
         """Its processes ended before it was ready; `exit_status` of the leader, negative for a signal. Why, and whether
@@ -145,14 +154,13 @@ class Version:
             return f"its content crashes the process that loads it ({name} during {stage})", self.native_crashes > 1
         return f"its processes ended during {stage} (out of memory?)", False
 
-    def crash(self) -> float:
+    def crash(self) -> None:
         """Its processes ended while it was ready; as `fail`."""
         lived_s = time.monotonic() - self.ready_at
         self.attempts = 0 if lived_s > _CRASH_MEMORY_S else self.attempts + 1
-        pause_s = self.fail(self.trouble or "its model processes crashed", count=False)
+        self.fail(self.trouble or "its model processes crashed", count=False)
         if self.attempts < ATTEMPTS_BEFORE_VERDICT:  # it will be back before `previous` could stand in
             self.phase = Phase.WAITING
-        return pause_s
 
     def refuse(self, reason: str) -> None:
         """For good."""
