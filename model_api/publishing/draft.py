@@ -15,10 +15,10 @@ from model_api.publishing.inspection import inspect
 from model_api.publishing.same_content import Progress, find_existing, settle
 from model_api.publishing.upload import Upload, remove_dead_uploads
 from model_api.repository.files import hash_file
+from model_api.repository.folder_content import check_seal
 from model_api.repository.known_tasks import memory_bytes
 from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import FileEntry, Manifest, Probe, check_name
-from model_api.repository.folder_content import check_seal
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from model_api.errors import Refused
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.bounded_json import BadJson, check_syntax, parse_json
 from model_api.repository.file_kinds import judge_content, judge_name
-from model_api.repository.folder_files import SUMS_NAME, is_excluded, list_files
+from model_api.repository.folder_files import is_excluded, list_files
 from model_api.repository.known_tasks import infer_task, judge_task
 from model_api.repository.loaded_files import (
     CONFIG_FILE,
@@ -31,7 +31,7 @@ from model_api.repository.loaded_files import (
 from model_api.repository.problem import Problem, refuse
 from model_api.repository.safetensors_header import Incomplete, Tensor, read_tensors
 
-__all__ = ["SUMS_NAME", "Judgement", "check_files", "infer_task_of", "is_excluded", "judge", "list_files", "read_json"]
+__all__ = ["Judgement", "check_files", "infer_task_of", "is_excluded", "judge", "list_files", "read_json"]
 
 
 # What any part of a release reads; other JSON (a training log with a NaN in it) only has to be JSON.
