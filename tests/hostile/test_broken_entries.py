@@ -104,7 +104,7 @@ MANIFESTS = FILES | {
     "memory 2^60": change("memory_bytes", str(2**60)),
     "a file of 10^17 bytes": change("files.0.size", str(10**17)),
     "half a character in the task": change("task", '"\\ud800"'),
-    "half a character in an option": change("options.prefix", '"\\ud800"'),
+    "half a character in an option": change("options.pooling", '"\\ud800"'),
     "a control character in the task": change("task", '"a\\u001b[2J"'),
     "an infinite tolerance": change("options.tolerance", "1e999"),
 }
@@ -114,7 +114,7 @@ MANIFESTS = FILES | {
 def layout(tmp_path: Path) -> Layout:
     layout = new_store(tmp_path / "efs")
     for name in ("a-good", "m-broken", "z-good"):
-        published(layout, make_folder(tmp_path / name, len(name)), name, options={"prefix": "x"})
+        published(layout, make_folder(tmp_path / name, len(name)), name, options={"pooling": "mean"})
     return layout
 
 
@@ -329,7 +329,7 @@ def test_an_instance_among_all_of_it(tmp_path: Path) -> None:
     author.publish(tiny_model(tmp_path / "good", 1), "good")
     for number, (kind, damage) in enumerate([*REFS.items(), *MANIFESTS.items()]):
         name = f"broken-{number:02d}"
-        published(layout, make_folder(tmp_path / name, number), name, options={"prefix": "x"})
+        published(layout, make_folder(tmp_path / name, number), name, options={"pooling": "mean"})
         damage(
             layout.refs(name) if kind in REFS and number < len(REFS) else layout.version(name, "1") / "manifest.json"
         )
