@@ -45,6 +45,9 @@ class Objects(Protocol):
 
     def reader(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
 
+    def as_file(self, key: str, folder: Path) -> Path:
+        """A file with the object's bytes, that nobody changes; in `folder`, where it isn't one itself."""
+
     def remove(self, key: str) -> None:
         """No error if it isn't there."""
 
@@ -58,6 +61,13 @@ class Objects(Protocol):
 def new_key(kind: str, owner_id: str) -> str:
     """A key that nobody else has or can guess. `kind` is a lower-case word."""
     return f"{kind}/{owner_id}.{secrets.token_hex(16)}"
+
+
+def checked_key(key: str) -> str:
+    """The same. Raises ObjectGone for what can't be a key."""
+    if not _KEY.fullmatch(key):
+        raise ObjectGone(key[:64])
+    return key
 
 
 def owner_of(key: str) -> str:
@@ -204,9 +214,11 @@ class FileObjects:
 
     def path(self, key: str) -> Path:
         """The file of `key`. Raises ObjectGone for what can't be a key."""
-        if not _KEY.fullmatch(key):
-            raise ObjectGone(key[:64])
-        return self._folder / key
+        return self._folder / checked_key(key)
+
+    def as_file(self, key: str, folder: Path) -> Path:
+        """The object itself: it is a file here."""
+        return self.path(key)
 
 
 class _Stream:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from model_api.jobs import job as states
+from model_api.jobs.fleet.objects import S3Objects
+from model_api.jobs.fleet.records import DynamoRecords
 from model_api.jobs.job import Job, Payload, Status
-from model_api.jobs.objects import FileObjects, ObjectGone, Objects, Signer, new_key, owner_of, put, read
+from model_api.jobs.objects import FileObjects, ObjectExists, ObjectGone, Objects, Signer, new_key, owner_of, put, read
 from model_api.jobs.records import Listing, Records, SqliteRecords
+from tests.rigs.fleet import OPTIONS, Cloud, cloud
 
 NOW = 1_800_000_000.0
 
@@ -29,16 +32,32 @@ def a_job(name: str = "a", **changes: object) -> Job:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module", params=["embedded", "fleet"])
+def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud | None]:
+    """None: embedded."""
+    if request.param == "embedded":
+        yield None
+        return
+    with cloud(tmp_path_factory.mktemp("aws")) as found:
+        yield found
+
+
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[Records]:
-    opened = SqliteRecords(tmp_path / "jobs.sqlite", lambda: NOW)
+def records(where: Cloud | None, tmp_path: Path) -> Iterator[Records]:
+    opened: Records
+    if where is None:
+        opened = SqliteRecords(tmp_path / "jobs.sqlite", lambda: NOW)
+    else:
+        opened = DynamoRecords(where.new_table(), lambda: NOW, endpoint_url=where.dynamodb_url, **OPTIONS)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> Objects:
-    return FileObjects(tmp_path / "objects", Signer(b"secret"))
+def objects(where: Cloud | None, tmp_path: Path) -> Objects:
+    if where is None:
+        return FileObjects(tmp_path / "objects", Signer(b"secret"))
+    return S3Objects(where.new_bucket(), endpoint_url=where.moto_url, **OPTIONS)
 
 
 def test_a_job_is_kept_as_it_is(records: Records) -> None:
@@ -180,6 +199,27 @@ def test_an_object_appears_whole_or_not_at_all(objects: Objects) -> None:
     with pytest.raises(ObjectGone):
         read(objects, key)
     assert list(objects.old_keys("results", -1)) == []
+
+
+def test_an_object_is_never_written_over(objects: Objects, tmp_path: Path) -> None:
+    key = new_key("results", "abc")
+    put(objects, key, b"first")
+    with pytest.raises(ObjectExists):
+        put(objects, key, b"second")
+    (tmp_path / "file").write_bytes(b"third")
+    with pytest.raises(ObjectExists):
+        objects.adopt(key, tmp_path / "file", "text/csv")
+    assert read(objects, key) == b"first"
+
+
+def test_a_file_becomes_an_object_and_an_object_a_file(objects: Objects, tmp_path: Path) -> None:
+    key = new_key("results", "abc")
+    (tmp_path / "objects").mkdir(exist_ok=True)
+    (tmp_path / "objects" / "file").write_bytes(b"content")
+    objects.adopt(key, tmp_path / "objects" / "file", "text/csv")
+    assert not (tmp_path / "objects" / "file").exists()
+    for _ in range(2):
+        assert objects.as_file(key, tmp_path / "folder").read_bytes() == b"content"
 
 
 def test_old_objects_are_found(objects: Objects) -> None:

@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, JobsDown, ModelApiError, VersionNotLoaded
 from model_api.jobs.files.predictors import CALLER, Hopeless, ServiceAsker
 from model_api.jobs.files.run import Job as FileRun
 from model_api.jobs.files.run import run as run_file
 from model_api.jobs.files.tables import CSV, JSON_LINES, BadTable, open_reader
-from model_api.jobs.objects import Objects, new_key
+from model_api.jobs.objects import ObjectGone, Objects, new_key
 from model_api.jobs.runner import Outcome, Run
 from model_api.serving.calls import CallContext, ModelService
 
@@ -22,12 +22,6 @@ ENDS = {CSV: "csv", JSON_LINES: "jsonl"}
 LOOK_ROWS = 10_000  # counted between looks at whether anybody still wants it
 OLD_S = 86400.0
 MAX_SWAPS = 5
-
-
-class LocalFiles(Protocol):
-    """Objects that are files here."""
-
-    def path(self, key: str) -> Path: ...
 
 
 def check_table(objects: Objects, key: str, content_type: str, column: str) -> None:
@@ -55,7 +49,7 @@ class FileWork:
     def __call__(self, run: Run, work: Mapping[str, Any]) -> Outcome:
         """Raises InvalidInput for a file that is no table, what the model's calls raise, and CallerLeft."""
         job, form = run.job, FORMS[work["content_type"]]
-        source = self._source(work["key"])
+        source = self._source(work["key"], self._scratch / job.id)
         run.advance(0, self._count_rows(run, source, form, work["column"]), "rows")
         version = job.version
         for _ in range(MAX_SWAPS):
@@ -135,11 +129,14 @@ class FileWork:
             raise InvalidInput(str(error), "/upload") from None
         return rows
 
-    def _source(self, key: str) -> Path:
-        file = self._objects.path(key)  # type: ignore[attr-defined]
-        if not file.exists():
-            raise InvalidInput("the upload is kept no longer", "/upload")
-        return Path(file)
+    def _source(self, key: str, folder: Path) -> Path:
+        try:
+            file = self._objects.as_file(key, folder)
+            if file.exists():
+                return file
+        except ObjectGone:
+            pass
+        raise InvalidInput("the upload is kept no longer", "/upload")
 
     def _context(self, run: Run) -> CallContext:
         return CallContext(time.monotonic() + self._call_timeout_s, CALLER, CALLER, run.has_left)
