@@ -4,7 +4,7 @@ import logging
 
 from flask_openapi3 import Info, OpenAPI
 
-from model_api.jobs.opening import open_embedded
+from model_api.jobs.opening import open_jobs
 from model_api.jobs.start import Jobs
 from model_api.serving.calls import ModelService
 from model_api.serving.start import start_service
@@ -14,7 +14,7 @@ from model_api.web.metrics import Metrics
 from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
 from model_api.web.requests import ApiRequest
-from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity, uploads
+from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity, uploads, worker
 from model_api.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -66,13 +66,24 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.url_map.strict_slashes = False  # /sim/ finds /sim
     app.extensions["model_api"] = service
     app.extensions["model_api_settings"] = settings
-    app.extensions["model_api_jobs"] = Jobs(
-        service, settings, lambda: open_embedded(service, settings, problems.described)
-    )
+    app.extensions["model_api_jobs"] = Jobs(service, settings, lambda: open_jobs(service, settings, problems.described))
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
     problems.register(app)
-    for module in (similarity, predictions, scores, models, jobs, uploads, cache, health, home, docs_page, render):
+    for module in (
+        similarity,
+        predictions,
+        scores,
+        models,
+        jobs,
+        uploads,
+        worker,
+        cache,
+        health,
+        home,
+        docs_page,
+        render,
+    ):
         app.register_api(module.blueprint)
     docs.register(app)
     return app

@@ -49,6 +49,8 @@ LIBRARY_ONLY_IN = {
     "gunicorn": ("web/server",),
     "prometheus_client": ("web",),
     "redis": ("serving",),
+    "boto3": ("jobs/fleet",),
+    "botocore": ("jobs/fleet",),
 }
 
 

@@ -1,5 +1,6 @@
-"""What jobs are made of, opened together: the embedded stores, in one folder of a local disk."""
+"""What jobs are made of, opened together: the embedded stores in one folder of a local disk, or a fleet's."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,13 @@ from model_api.errors import JobsDown, WorkerVanished
 from model_api.jobs.documents import notice
 from model_api.jobs.files.work import FileWork
 from model_api.jobs.notices import SECRET_PREFIX, Notifier, key_of
-from model_api.jobs.objects import FileObjects, Signer, read_secret
+from model_api.jobs.objects import FileObjects, Objects, Signer, read_secret
 from model_api.jobs.presence import Presence
 from model_api.jobs.queue import JobQueue
 from model_api.jobs.records import SqliteRecords
-from model_api.jobs.runner import Runner
+from model_api.jobs.runner import TICK_S, Runner
 from model_api.jobs.sweeping import Sweeper
-from model_api.jobs.uploads import Uploads
+from model_api.jobs.uploads import VALID_S, Upload, Uploads
 from model_api.jobs.work import Work
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
 from model_api.serving.calls import ModelService
@@ -25,27 +26,54 @@ VANISHED = "the worker that ran the job was not heard of any more"
 STUCK_GRACE_S = 60.0
 
 
+Described = Callable[[Exception], Mapping[str, Any]]
+UploadAddress = Callable[[Upload], tuple[str, dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Local:
+    """What only the embedded stores have: objects that this server gives out and takes in, by signed addresses."""
+
+    objects: FileObjects
+    signer: Signer
+
+    def upload_address(self, upload: Upload) -> tuple[str, dict[str, str]]:
+        """A path of this server, and the headers to send."""
+        path = f"/uploads/{upload.id}"
+        headers = {"Content-Type": upload.content_type}
+        if upload.size is not None:
+            headers["Content-Length"] = str(upload.size)
+        return f"{path}?{self.signer.query('PUT', path, int(upload.expires))}", headers
+
+
 @dataclass(frozen=True)
 class Parts:
     """What works together once the stores are open."""
 
     queue: JobQueue
     runner: Runner
-    notifier: Notifier
-    objects: FileObjects
+    sweeper: Sweeper
+    notifier: Notifier | None  # None: nobody can be told, since there is no key to sign with
     uploads: Uploads
-    signer: Signer
-    presence: Presence
+    upload_address: UploadAddress
+    local: Local | None
+    close: Callable[[], None]
+
+    @property
+    def objects(self) -> Objects:
+        return self.queue.objects
 
     def start(self) -> None:
         self.runner.start()
-        self.notifier.start()
+        if self.notifier is not None:
+            self.notifier.start()
 
     def stop(self) -> None:
         self.runner.stop()
-        self.notifier.stop()
+        if self.notifier is not None:
+            self.notifier.stop()
         self.queue.records.close()
-        self.presence.close()
+        self.close()
 
 
 def jobs_folder(settings: Settings) -> Path:
@@ -54,46 +82,127 @@ def jobs_folder(settings: Settings) -> Path:
     return settings.jobs_dir or store.with_name(f"{store.name}.jobs")
 
 
-def open_embedded(
-    service: ModelService,
-    settings: Settings,
-    problem_of: Callable[[Exception], Mapping[str, Any]],
-) -> Parts:
+def open_jobs(service: ModelService, settings: Settings, problem_of: Described) -> Parts:
+    """As the settings say. Starts nothing. Raises JobsDown."""
+    if settings.jobs_table is None:
+        return open_embedded(service, settings, problem_of)
+    return open_fleet(service, settings, problem_of)
+
+
+def open_embedded(service: ModelService, settings: Settings, problem_of: Described) -> Parts:
     """Everything in one folder of a local disk. Starts nothing. Raises JobsDown."""
-    folder = jobs_folder(settings)
+    folder = _made(jobs_folder(settings))
+    kind = file_system_type(folder.resolve())
+    if kind and kind not in LOCAL_TYPES:
+        raise JobsDown(f"{folder} lies on {kind}, and jobs need a local disk: see MODEL_API_JOBS_DIR")
+    local = Local(FileObjects(folder / "objects", signer := Signer(read_secret(folder / "secret"))), signer)
+    records = SqliteRecords(folder / "jobs.sqlite")
+    presence = Presence(folder / "workers")
+    queue = JobQueue(records, local.objects, max_waiting=settings.max_waiting_jobs, max_attempts=settings.job_attempts)
+    secret = settings.notify_secret or read_secret(folder / "notify-secret", prefix=SECRET_PREFIX).decode()
+    return _assembled(
+        service,
+        settings,
+        problem_of,
+        queue,
+        scratch=folder / "scratch",
+        worker=presence.name,
+        is_gone=presence.is_gone,
+        threads=settings.jobs_at_once,
+        sweep_every_s=TICK_S,
+        secret=secret,
+        upload_address=local.upload_address,
+        local=local,
+        close=presence.close,
+    )
+
+
+def open_fleet(service: ModelService, settings: Settings, problem_of: Described) -> Parts:
+    """DynamoDB, S3 and, where there is a queue, workers elsewhere that SQS wakes. Starts nothing. Raises JobsDown."""
     try:
-        kind = file_system_type(folder.resolve())
-        if kind and kind not in LOCAL_TYPES:
-            raise JobsDown(f"{folder} lies on {kind}, and jobs need a local disk: see MODEL_API_JOBS_DIR")
+        from model_api.jobs.fleet.objects import S3Objects
+        from model_api.jobs.fleet.records import DynamoRecords
+        from model_api.jobs.fleet.wakeup import SqsWakeup
+    except ImportError as error:
+        raise JobsDown("MODEL_API_JOBS_TABLE is set, and boto3 isn't installed: see requirements-fleet.txt") from error
+    if settings.jobs_table is None or settings.jobs_bucket is None:
+        raise JobsDown("MODEL_API_JOBS_TABLE and MODEL_API_JOBS_BUCKET go together")
+    records, objects = DynamoRecords(settings.jobs_table), S3Objects(settings.jobs_bucket)
+    queue = JobQueue(
+        records,
+        objects,
+        max_waiting=settings.max_waiting_jobs,
+        max_attempts=settings.job_attempts,
+        wakeup=SqsWakeup(settings.jobs_queue_url) if settings.jobs_queue_url else None,
+    )
+
+    def upload_address(upload: Upload) -> tuple[str, dict[str, str]]:
+        return objects.upload_address(upload.key, upload.content_type, upload.size, VALID_S)
+
+    return _assembled(
+        service,
+        settings,
+        problem_of,
+        queue,
+        scratch=_made(jobs_folder(settings)) / "scratch",
+        worker=f"{settings.instance}-{secrets.token_hex(4)}",
+        is_gone=lambda worker: False,
+        # With a queue, jobs are run where its messages are posted to.
+        threads=settings.jobs_at_once if settings.jobs_queue_url is None else 0,
+        sweep_every_s=settings.job_lease_s / 3,
+        secret=settings.notify_secret,
+        upload_address=upload_address,
+        local=None,
+        close=lambda: None,
+    )
+
+
+def _made(folder: Path) -> Path:
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise JobsDown(f"jobs can't be kept in {folder} ({error.strerror})") from error
-    signer = Signer(read_secret(folder / "secret"))
-    objects = FileObjects(folder / "objects", signer)
-    records = SqliteRecords(folder / "jobs.sqlite")
-    presence = Presence(folder / "workers")
-    queue = JobQueue(records, objects, max_waiting=settings.max_waiting_jobs, max_attempts=settings.job_attempts)
-    uploads = Uploads(objects, records.now, max_bytes=settings.max_upload_bytes)
-    file_work = FileWork(service, objects, folder / "scratch", settings.job_timeout_s)
-    work = Work(
-        service, queue, file_work, call_timeout_s=settings.request_timeout_s, job_timeout_s=settings.job_timeout_s
-    )
+    return folder
+
+
+def _assembled(
+    service: ModelService,
+    settings: Settings,
+    problem_of: Described,
+    queue: JobQueue,
+    *,
+    scratch: Path,
+    worker: str,
+    is_gone: Callable[[str], bool],
+    threads: int,
+    sweep_every_s: float,
+    secret: str | None,
+    upload_address: UploadAddress,
+    local: Local | None,
+    close: Callable[[], None],
+) -> Parts:
+    uploads = Uploads(queue.objects, queue.records.now, max_bytes=settings.max_upload_bytes)
+    file_work = FileWork(service, queue.objects, scratch, settings.job_timeout_s)
 
     def drop_unused() -> None:
         used = queue.uploads_waited_for()
         uploads.drop_old(lambda upload_id: upload_id in used)
         file_work.drop_old()
 
+    sweeper = Sweeper(queue, settings.job_lease_s, problem_of(WorkerVanished(VANISHED)), is_gone, drop_unused)
+    timeouts = {"call_timeout_s": settings.request_timeout_s, "job_timeout_s": settings.job_timeout_s}
     runner = Runner(
         queue,
-        Sweeper(queue, settings.job_lease_s, problem_of(WorkerVanished(VANISHED)), presence.is_gone, drop_unused),
-        work,
+        sweeper,
+        Work(service, queue, file_work, **timeouts),
         problem_of,
-        worker=presence.name,
-        threads=settings.jobs_at_once,
+        worker=worker,
+        threads=threads,
         lease_s=settings.job_lease_s,
         stuck_s=settings.job_timeout_s + STUCK_GRACE_S,
+        sweep_every_s=sweep_every_s,
     )
-    secret = settings.notify_secret or read_secret(folder / "notify-secret", prefix=SECRET_PREFIX).decode()
-    notifier = Notifier(records, notice, key=key_of(secret), allowed=settings.notify_networks)
-    return Parts(queue, runner, notifier, objects, uploads, signer, presence)
+    notifier = None
+    if secret is not None:
+        notifier = Notifier(queue.records, notice, key=key_of(secret), allowed=settings.notify_networks)
+    return Parts(queue, runner, sweeper, notifier, uploads, upload_address, local, close)

@@ -98,6 +98,7 @@ class Runner:
         threads: int,
         lease_s: float,
         stuck_s: float,
+        sweep_every_s: float = TICK_S,
     ) -> None:
         """`stuck_s`: the lease of a run that makes no progress for so long is no longer kept."""
         self._queue = queue
@@ -107,6 +108,7 @@ class Runner:
         self.worker = worker
         self._beat_s = lease_s / 3
         self._stuck_s = stuck_s
+        self._sweep_every_s = sweep_every_s
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)  # nothing runs any more
@@ -228,7 +230,7 @@ class Runner:
 
     def _keep(self) -> None:
         """The keeper's thread: leases, and the sweep."""
-        tidied_s = orphans_s = time.monotonic() - TIDY_S
+        swept_s = tidied_s = orphans_s = time.monotonic() - TIDY_S
         while True:
             with self._lock:
                 runs = list(self._runs.values())
@@ -238,7 +240,9 @@ class Runner:
                 return
             now = time.monotonic()
             try:
-                self._sweeper.free_lapsed(now)
+                if now - swept_s >= self._sweep_every_s:
+                    swept_s = now
+                    self._sweeper.free_lapsed(now)
                 if now - tidied_s >= TIDY_S:
                     tidied_s = now
                     self._sweeper.drop_expired()

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model_api.errors import JobsDown, ModelApiError
+from model_api.errors import InvalidInput, JobsDown, ModelApiError
 from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.job import Job, Status, canonical
 from model_api.jobs.job import fingerprint as fingerprint_of
@@ -94,6 +94,10 @@ class Jobs:
         """
         queue = self.queue
         if notify is not None:
+            if self.parts.notifier is None:
+                raise InvalidInput(
+                    "nobody can be told: the server has no MODEL_API_NOTIFY_SECRET to sign with", "/notify"
+                )
             check_url(notify, self._settings.notify_networks)
         upload = body.get("upload")
         if upload is not None:

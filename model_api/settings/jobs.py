@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode
@@ -37,6 +37,18 @@ class JobSettings(BaseSettings):
         None,
         description="Where jobs, their results and uploads are kept. A local disk. Unset: beside the local store, as "
         "`<local store>.jobs`.",
+    )
+    role: Literal["web", "worker"] = Field(
+        "web",
+        description="`worker`: an instance of a worker environment, to which Beanstalk posts the queue's messages.",
+    )
+    jobs_table: str | None = Field(
+        None, description="DynamoDB table of a fleet's jobs; with it MODEL_API_JOBS_BUCKET. Unset: jobs are embedded."
+    )
+    jobs_bucket: str | None = Field(None, description="S3 bucket of a fleet's results and uploads.")
+    jobs_queue_url: str | None = Field(
+        None,
+        description="SQS queue that wakes the workers of a fleet. Unset: the instances run the jobs themselves.",
     )
     jobs_at_once: int = Field(2, ge=0, le=64, description="Jobs that run at a time; 0: this process runs none.")
     job_timeout_s: float = Field(

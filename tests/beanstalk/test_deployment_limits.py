@@ -5,12 +5,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from model_api.settings import Settings
 from scripts.beanstalk.saved_configuration import ENVIRONMENT
 from scripts.rehearsal.ebextensions import extensions_of
 from tests.rigs.get_config import write_get_config
 from tests.rigs.project import ROOT
+from tests.rigs.stand_in_service import stand_in_app
 
 OPTIONS = extensions_of(ROOT / ".ebextensions").option_settings
 SETTINGS = Settings.from_env(OPTIONS[ENVIRONMENT])
@@ -40,6 +42,9 @@ def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
     subprocess.run(["bash", str(scripts / "render_nginx_limits")], check=True, capture_output=True)
     written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
     limits = dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
+    limits["worker"] = "".join(
+        re.findall(r"^location /worker/ {\n    proxy_read_timeout (\S+);$", written, re.MULTILINE)
+    )
     (limits["uploads"],) = re.findall(r"^location /uploads/ {\n    client_max_body_size (\d+);$", written, re.MULTILINE)
     return limits
 
@@ -86,6 +91,21 @@ def test_a_changed_deadline_reaches_nginx(tmp_path: Path) -> None:
     assert seconds(limits["proxy_read_timeout"]) > 12.5
     assert limits["client_max_body_size"] == "2048"
     assert limits["uploads"] == "4096"
+    assert not limits["worker"]
+
+
+def test_a_worker_waits_longer_than_the_daemon_can(tmp_path: Path) -> None:
+    daemon_at_most_s = 1800  # InactivityTimeout of aws:elasticbeanstalk:sqsd
+    limits = rendered(tmp_path, {"MODEL_API_ROLE": "worker"})
+    assert seconds(limits["worker"]) > daemon_at_most_s
+
+
+def test_the_clock_of_a_worker_asks_for_what_there_is() -> None:
+    tasks = yaml.safe_load((ROOT / "cron.yaml").read_text())["cron"]
+    rules = [
+        rule.rule.replace("<name>", task["name"]) for task in tasks for rule in stand_in_app()[0].url_map.iter_rules()
+    ]
+    assert {task["url"] for task in tasks} <= set(rules)
 
 
 def gunicorn_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:

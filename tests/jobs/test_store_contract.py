@@ -201,6 +201,14 @@ def test_an_object_appears_whole_or_not_at_all(objects: Objects) -> None:
     assert list(objects.old_keys("results", -1)) == []
 
 
+def test_an_object_is_read_by_lines_too(objects: Objects) -> None:
+    key = new_key("results", "abc")
+    lines = [b"%d\n" % i for i in range(3000)]
+    put(objects, key, b"".join(lines))
+    with objects.reader(key) as stream:
+        assert list(stream) == lines
+
+
 def test_an_object_is_never_written_over(objects: Objects, tmp_path: Path) -> None:
     key = new_key("results", "abc")
     put(objects, key, b"first")

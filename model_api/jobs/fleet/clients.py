@@ -28,7 +28,8 @@ def client(service: str, **options: Any) -> Any:
         signature_version=options.pop("signature_version", None),
         s3=options.pop("s3", None),
     )
-    return boto3.client(service, config=config, **options)
+    with told_as_down(service):  # no region, say
+        return boto3.client(service, config=config, **options)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Objects in an S3 bucket."""
 
 import contextlib
+import io
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,9 +26,8 @@ class S3Objects:
     def __init__(self, bucket: str, **options: Any) -> None:
         """Connects to nothing yet. `options` are boto3's."""
         self._bucket = bucket
-        style = {"addressing_style": "path" if "endpoint_url" in options else "virtual"}
         # Left alone, boto3 signs addresses with the old signature, for the global endpoint.
-        self._client = client("s3", signature_version="s3v4", s3=style, **options)
+        self._client = client("s3", signature_version="s3v4", s3={"us_east_1_regional_endpoint": "regional"}, **options)
 
     @contextlib.contextmanager
     def writer(self, key: str, media_type: str) -> Iterator[BinaryIO]:
@@ -47,8 +47,9 @@ class S3Objects:
                 if reason(error) in _ABSENT:
                     raise ObjectGone(key) from None
                 raise
+        # Left alone, it iterates over blocks, where a file iterates over lines.
         with contextlib.closing(body), told_as_down(WHAT):
-            yield body
+            yield io.BufferedReader(body)
 
     def adopt(self, key: str, file: Path, media_type: str) -> None:
         with file.open("rb") as stream:

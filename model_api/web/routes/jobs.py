@@ -170,10 +170,11 @@ def show_object(kind: str, name: str) -> ApiResponse:
     """A large result, to whoever has the address that its job gave."""
     parts = current_jobs().parts
     given = request.args.to_dict()
-    if not parts.signer.holds("GET", request.path, parts.queue.records.now(), given):
+    local = parts.local
+    if local is None or not local.signer.holds("GET", request.path, parts.queue.records.now(), given):
         raise NotSigned("this address is not, or no longer, good: ask the job for a fresh one")
     try:
-        file = parts.objects.path(f"{kind}/{name}")
+        file = local.objects.path(f"{kind}/{name}")
         sent = flask.send_file(
             file, given["type"], as_attachment=True, download_name=given["name"], conditional=True, etag=name
         )

@@ -37,19 +37,16 @@ def ask(body: UploadBody) -> ApiResponse:
         _check_job(body.job)
     parts = current_jobs().parts
     upload = parts.uploads.ask(current_owner(), body.content_type, body.size, body.sha256, body.job)
-    path = f"/uploads/{upload.id}"
-    headers = {"Content-Type": upload.content_type}
-    if upload.size is not None:
-        headers["Content-Length"] = str(upload.size)
+    url, headers = parts.upload_address(upload)
     document = {
         "id": upload.id,
         "method": "PUT",
-        "url": f"{own_origin()}{path}?{parts.signer.query('PUT', path, int(upload.expires))}",
+        "url": own_origin() + url if url.startswith("/") else url,
         "headers": headers,
         "expires": moment(upload.expires),
     }
     response = json_response(document, 201)
-    response.headers["Location"] = path
+    response.headers["Location"] = f"/uploads/{upload.id}"
     return response
 
 
@@ -60,7 +57,8 @@ def ask(body: UploadBody) -> ApiResponse:
 )
 def receive(path: UploadPath) -> ApiResponse:
     parts = current_jobs().parts
-    if not parts.signer.holds("PUT", request.path, parts.queue.records.now(), request.args.to_dict()):
+    local = parts.local
+    if local is None or not local.signer.holds("PUT", request.path, parts.queue.records.now(), request.args.to_dict()):
         raise NotSigned("this address is not, or no longer, good: ask for another upload")
     upload = parts.uploads.receive(path.id, request.content_length, _chunks())
     document = _document(upload, "accepted")

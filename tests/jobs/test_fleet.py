@@ -1,0 +1,176 @@
+"""A web instance, a worker instance, and between them what AWS would be: every job has one result, the right one."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.jobs.test_server import finished
+from tests.rigs.author import Author
+from tests.rigs.fleet import OPTIONS, Cloud, cloud
+from tests.rigs.models import tiny_model
+from tests.rigs.polling import wait_until
+from tests.rigs.server import Server
+from tests.rigs.sqs_daemon import SqsDaemon
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Fleet:
+    aws: Cloud
+    web: Server
+    worker: Server
+    queue_url: str
+    bucket: str
+
+    def post_as_daemon(self, path: str, body: Any, **headers: str) -> requests.Response:
+        return requests.post(
+            f"{self.worker.url}{path}", json=body, headers={"X-Aws-Sqsd-Msgid": "m-1", **headers}, timeout=60
+        )
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    (folder / "efs").mkdir()
+    Author(folder / "efs").publish(tiny_model(folder / "model", seed=1), "tiny")
+    with cloud(folder) as aws:
+        table, bucket, queue_url = aws.new_table(), aws.new_bucket(), aws.new_queue()
+        settings = {
+            "MODEL_API_EFS_ROOT": folder / "efs",
+            "MODEL_API_JOBS_TABLE": table,
+            "MODEL_API_JOBS_BUCKET": bucket,
+            "MODEL_API_JOBS_QUEUE_URL": queue_url,
+            "MODEL_API_JOB_LEASE_S": 3,
+            "AWS_ENDPOINT_URL_DYNAMODB": aws.dynamodb_url,
+            "AWS_ENDPOINT_URL_S3": aws.moto_url,
+            "AWS_ENDPOINT_URL_SQS": aws.moto_url,
+            "AWS_DEFAULT_REGION": OPTIONS["region_name"],
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+        web = Server(folder / "web", settings)
+        worker = Server(folder / "worker", {**settings, "MODEL_API_ROLE": "worker"})
+        try:
+            for instance in (web, worker):
+                instance.start()
+            for instance in (web, worker):
+                instance.wait_until_ready()
+            yield Fleet(aws, web, worker, queue_url, bucket)
+        finally:
+            web.close()
+            worker.close()
+
+
+def test_workers_do_what_the_web_instance_was_asked_for(fleet: Fleet) -> None:
+    with SqsDaemon(fleet.aws, fleet.queue_url, lambda: f"{fleet.worker.url}/worker/jobs") as daemon:
+        bodies = [{"model": "tiny", "inputs": [f"text {i}"] * (1 if i else 300)} for i in range(10)]
+        ids = [fleet.web.post("/jobs", {"kind": "predict", **body}).json()["id"] for body in bodies]
+        for job_id, body in zip(ids, bodies, strict=True):
+            job = finished(fleet.web, job_id)
+            assert (job["status"], job["attempts"]) == ("succeeded", 1), job
+            result = fleet.web.get(f"/jobs/{job_id}/result")
+            lies_in_bucket = result.status == 303
+            found = requests.get(result.headers["location"], timeout=30) if lies_in_bucket else result
+            assert found.json() == fleet.web.post("/predict", body).json()
+        assert fleet.web.get(f"/jobs/{ids[0]}/result").status == 303
+        assert {status for _, status in daemon.answers} == {200}
+
+
+def test_a_message_twice_too_late_or_of_nobody_changes_nothing(fleet: Fleet) -> None:
+    job = fleet.web.post("/jobs", {"kind": "predict", "model": "tiny", "inputs": ["twice"]}).json()
+    first = fleet.post_as_daemon("/worker/jobs", {"job": job["id"]})
+    again = fleet.post_as_daemon("/worker/jobs", {"job": job["id"]})
+    nobody = fleet.post_as_daemon("/worker/jobs", {"job": "0" * 64})
+    assert [answer.json()["status"] for answer in (first, again, nobody)] == ["succeeded", None, None]
+    assert fleet.web.get(f"/jobs/{job['id']}").json()["attempts"] == 1
+
+
+def test_a_killed_workers_jobs_are_done_by_the_next(fleet: Fleet) -> None:
+    inputs = ["the cat was published once"] * 1000
+    with SqsDaemon(fleet.aws, fleet.queue_url, lambda: f"{fleet.worker.url}/worker/jobs", connections=4):
+        ids = [
+            fleet.web.post("/jobs", {"kind": "predict", "model": "tiny", "inputs": [f"{i}", *inputs[1:]]}).json()["id"]
+            for i in range(4)
+        ]
+        wait_until(
+            lambda: any(fleet.web.get(f"/jobs/{job_id}").json()["status"] == "running" for job_id in ids),
+            within_s=30,
+            what="a running job",
+        )
+        fleet.worker.kill()
+        fleet.worker.start()
+        fleet.worker.wait_until_ready()
+        found = [finished(fleet.web, job_id, within_s=120) for job_id in ids]
+    assert [job["status"] for job in found] == ["succeeded"] * 4, found
+    assert max(job["attempts"] for job in found) >= 2
+
+
+def test_only_a_daemon_on_the_worker_itself_may(fleet: Fleet) -> None:
+    body = {"job": "0" * 64}
+    assert fleet.post_as_daemon("/worker/jobs", body).status_code == 200
+    assert fleet.post_as_daemon("/worker/jobs", body, **{"X-Forwarded-For": "127.0.0.1"}).status_code == 200
+    for forwarded in ("203.0.113.9", "127.0.0.1, 203.0.113.9", "unknown"):
+        assert fleet.post_as_daemon("/worker/jobs", body, **{"X-Forwarded-For": forwarded}).status_code == 404
+    assert fleet.worker.post("/worker/jobs", body).status == 404
+    assert fleet.web.post("/worker/jobs", body, **{"X-Aws-Sqsd-Msgid": "m"}).status == 404
+
+
+def test_the_clock_sweeps(fleet: Fleet) -> None:
+    swept = requests.post(
+        f"{fleet.worker.url}/worker/cron/sweep",
+        headers={"X-Aws-Sqsd-Msgid": "m-1", "X-Aws-Sqsd-Taskname": "sweep"},
+        timeout=30,
+    )
+    assert swept.status_code == 200
+    assert swept.json()["dropped"] >= 0
+    assert fleet.post_as_daemon("/worker/cron/other", {}).status_code == 404
+
+
+def test_an_upload_into_the_bucket_starts_its_job(fleet: Fleet) -> None:
+    content = b"id,text\n1,first\n2,second\n"
+    job = {"kind": "file", "model": "tiny"}
+    asked = fleet.web.post("/uploads", {"content_type": "text/csv", "size": len(content), "job": job}).json()
+    assert "X-Amz-Signature" in asked["url"]
+    assert requests.put(asked["url"], data=content, headers=asked["headers"], timeout=30).status_code == 200
+    key = next(
+        found["Key"]
+        for found in fleet.aws.client("s3").list_objects_v2(Bucket=fleet.bucket, Prefix="uploads/")["Contents"]
+        if asked["id"] in found["Key"]
+    )
+    quoted = key.replace(".", "%2E")
+    event = {"Records": [{"s3": {"bucket": {"name": fleet.bucket}, "object": {"key": quoted}}}]}
+    assert fleet.post_as_daemon("/worker/jobs", {"Event": "s3:TestEvent"}).json() == {"ignored": True}
+    started = [fleet.post_as_daemon("/worker/jobs", event).json()["uploads"][0] for _ in range(2)]
+    assert started[0] == started[1]
+    with SqsDaemon(fleet.aws, fleet.queue_url, lambda: f"{fleet.worker.url}/worker/jobs"):
+        found = finished(fleet.web, started[0])
+    assert found["status"] == "succeeded", found
+    leads = fleet.web.get(f"/jobs/{started[0]}/result")
+    rows = requests.get(leads.headers["location"], timeout=30).text.splitlines()
+    assert [row.split(",")[0] for row in rows] == ["id", "1", "2"]
+    keys = ("results/x", "uploads/x", "uploads/" + "0" * 64)
+    others = {"Records": [{"s3": {}}, *({"s3": {"object": {"key": key}}} for key in keys)]}
+    assert fleet.post_as_daemon("/worker/jobs", others).status_code == 200
+
+
+def test_a_store_that_is_down_loses_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    unreachable = {**{k: v for k, v in fleet.web._environment.items() if k.startswith(("MODEL_API", "AWS_"))}}
+    unreachable["AWS_ENDPOINT_URL_DYNAMODB"] = "http://127.0.0.1:9"
+    for name in ("MODEL_API_LOCAL_STORE", "MODEL_API_INSTANCE"):
+        unreachable.pop(name)
+    api = Server(tmp_path / "api", unreachable)
+    try:
+        api.start()
+        api.wait_until_ready()
+        answer = api.post("/jobs", {"kind": "predict", "model": "tiny", "inputs": ["text"]})
+        assert (answer.status, answer.json()["type"]) == (503, "/problems/jobs-down")
+        assert answer.headers["retry-after"] == "5"
+        assert json.loads(api.post("/predict", {"model": "tiny", "inputs": ["text"]}).body)["predictions"]
+    finally:
+        api.close()
