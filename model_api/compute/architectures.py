@@ -76,10 +76,12 @@ _ACTIVATIONS: Mapping[str, tuple[str, str]] = {
 def supports(config: Mapping[str, Any]) -> bool:
     """Whether the padding-free encoder gives this config's own answers; otherwise transformers must serve it."""
     family = config.get("model_type")
-    if family not in _NAMES:
+    if not isinstance(family, str) or family not in _NAMES:
         return False
+    activation = config.get("activation" if family == "distilbert" else "hidden_act", "gelu")
     return (
-        config.get("activation" if family == "distilbert" else "hidden_act", "gelu") in _ACTIVATIONS
+        isinstance(activation, str)
+        and activation in _ACTIVATIONS
         and config.get("position_embedding_type", "absolute") in ("absolute", None)
         and not config.get("is_decoder", False)
         and not config.get("add_cross_attention", False)

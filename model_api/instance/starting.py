@@ -13,7 +13,7 @@ from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
 from model_api.repository.published import Published
 from model_api.settings import Settings
-from model_api.tasks import find_task, is_long_running
+from model_api.tasks import is_long_running, open_web
 from model_api.tasks.contract import Limits
 
 OnEvent = Callable[[ProcessGroup, Mapping[str, Any]], None]
@@ -74,7 +74,7 @@ class GroupStarter:
             why_elsewhere = event["encoded_elsewhere"]
             limits = Limits(self._settings.max_text_chars, group.encoder if why_elsewhere else None)
             try:
-                found["web"] = find_task(manifest.task).open_web(Path(event["folder"]), manifest, limits)
+                found["web"] = open_web(Path(event["folder"]), manifest, limits)
             except BaseException as error:  # a panic of a native library is no Exception
                 found["unusable"] = str(error) or type(error).__name__
         elif event["event"] == "ready":

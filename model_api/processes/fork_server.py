@@ -1,5 +1,6 @@
 """The web process's end of the fork server, which starts process groups."""
 
+import array
 import os
 import socket
 import subprocess
@@ -43,7 +44,9 @@ class ForkServer:
             for attempt in (1, 2):
                 control = self._ensure()
                 try:
-                    socket.send_fds(control, [b"F"], [theirs.fileno()], socket.MSG_DONTWAIT)
+                    fds = array.array("i", [theirs.fileno()])
+                    # Not socket.send_fds, which drops the flag.
+                    control.sendmsg([b"F"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)], socket.MSG_DONTWAIT)
                     return ours
                 except OSError as error:
                     if attempt == 2:

@@ -20,7 +20,7 @@ from model_api.repository.manifest import Manifest
 from model_api.repository.safetensors_header import Incomplete
 from model_api.repository.side_work import OnProgress
 
-QUICK_TIMEOUT_S = 20.0  # a quick look takes a tenth of a second; a folder that takes longer isn't served
+QUICK_TIMEOUT_S = 5.0  # a quick look takes a tenth of a second; a folder that takes longer is not served
 MAX_ANSWER_BYTES = 64 * 2**20
 _QUICK_ONES = threading.Semaphore(4)
 _ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 from model_api.errors import Refused
 from model_api.repository.known_tasks import TASKS
 from model_api.repository.manifest import Manifest
-from model_api.tasks.contract import Task
+from model_api.tasks.contract import Limits, Task, WebSide
 
 
 def find_task(name: str) -> Task:
@@ -16,6 +16,16 @@ def find_task(name: str) -> Task:
     task = importlib.import_module(f"model_api.tasks.{TASKS[name].module}").TASK
     assert isinstance(task, Task)
     return task
+
+
+def open_web(folder: Path, manifest: Manifest, limits: Limits) -> WebSide:
+    """The web side of the model in `folder`. Raises Refused, whatever its files hold; OSError."""
+    try:
+        return find_task(manifest.task).open_web(folder, manifest, limits)
+    except (Refused, OSError):
+        raise
+    except Exception as error:
+        raise Refused("", f"its files aren't a model's ({type(error).__name__}: {error})") from error
 
 
 def is_long_running(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model_api.errors import InvalidInput
+from model_api.errors import InvalidInput, Refused
 from model_api.repository.bounded_json import read_json as read_bounded_json
 from model_api.tasks.contract import Limits
 from model_api.tasks.text.encoding import MAX_CONFIG_BYTES, Encoded, Encoder, LocalEncoder
@@ -125,8 +125,12 @@ def read_max_tokens(folder: Path) -> int:
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The file's JSON value, `default` if it doesn't exist. Raises Refused naming the file."""
+    """The file's JSON value, of the same kind as `default`, which stands for a file that doesn't exist. Raises Refused
+    naming the file."""
     try:
-        return read_bounded_json(path, MAX_CONFIG_BYTES)
+        document = read_bounded_json(path, MAX_CONFIG_BYTES)
     except FileNotFoundError:
         return default
+    if not isinstance(document, type(default)):
+        raise Refused(path.name, f"holds {type(document).__name__}, not {type(default).__name__}")
+    return document
