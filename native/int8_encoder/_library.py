@@ -1,9 +1,8 @@
-"""The C library, found beside this file or where $INT8_ENCODER_LIBRARY points, and its interface (src/api.h)."""
+"""The C library, which lies beside this file, and its interface (src/api.h)."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from pathlib import Path
 
@@ -59,8 +58,7 @@ _SIGNATURES = {
 @cache
 def library() -> ctypes.CDLL:
     """Raises OSError where the package was built without its library, or for another processor."""
-    path = os.environ.get("INT8_ENCODER_LIBRARY") or str(Path(__file__).with_name(FILE_NAME))
-    loaded = ctypes.CDLL(path)
+    loaded = ctypes.CDLL(str(Path(__file__).with_name(FILE_NAME)))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments

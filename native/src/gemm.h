@@ -22,7 +22,7 @@ struct Product {
     const int8_t* next;  // weights of the product that follows
 };
 
-// What to fetch from memory while a tile computes: the next panel's weights, `lines` cache lines at each step.
+// What to fetch into the second-level cache while a tile computes: some lines of the following panel at each step of k.
 struct Ahead {
     const int8_t* weights;
     int step;  // 0: another tile fetches
@@ -40,7 +40,7 @@ INLINE void finish_row(const Product& p, int64_t r, int column, const I* sums) {
         F y = mul(offset, load(l.column_sum + c));
         y = fma(to_float(sums[v]), scale, y);
         y = fma(y, load(l.scale + c), load(l.bias + c));
-        if (activates(E)) {
+        if constexpr (activates(E)) {
             y = activate<E - ACTIVATE_GELU>(y);
             largest = max(largest, y);
         }
