@@ -21,11 +21,15 @@ struct Sizes {
     float norm_eps;
 };
 
+// Used by objects that are compiled for different instruction sets: always inlined, or the linker would keep one copy for
+// all, perhaps one that this processor can't run (see variant.h).
+#define SHARED_INLINE inline __attribute__((always_inline))
+
 constexpr int ALIGNMENT = 64;  // bytes: a cache line, and the widest vector
 constexpr int WIDTH_STEP = 64;
 constexpr int HEAD_STEP = 32;
 
-constexpr int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+SHARED_INLINE constexpr int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 // y = x W^T + b, x in u8 by row, W in s8 by column of y.
 struct Linear {
@@ -44,7 +48,7 @@ struct Layer {
 // Rounded-up widths, in floats.
 struct Widths {
     int hidden, head, attention, ffn;
-    explicit Widths(const Sizes& s)
+    SHARED_INLINE explicit Widths(const Sizes& s)
         : hidden((int)round_up(s.hidden, WIDTH_STEP)),
           head((int)round_up(s.hidden / s.heads, HEAD_STEP)),
           attention((int)round_up((int64_t)head * s.heads, WIDTH_STEP)),
@@ -63,14 +67,14 @@ public:
     // False unless `block` holds a model of at most `block_bytes`.
     static bool open(const void* block, int64_t block_bytes, Model& model);
 
-    const Sizes& sizes() const { return *(const Sizes*)(base_ + SIZES_AT); }
+    SHARED_INLINE const Sizes& sizes() const { return *(const Sizes*)(base_ + SIZES_AT); }
     int variant() const;
     Layer layer(int number) const;
     Norm embedding_norm() const;
     const float* position_row(int row) const;
     Linear linear(int layer, int place) const;  // place 0..3: qkv, projection, up, down
 
-    Model() = default;
+    SHARED_INLINE Model() {}
 
 private:
     static constexpr int SIZES_AT = 16;  // after the magic number and the variant
