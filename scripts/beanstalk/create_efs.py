@@ -2,13 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import boto3
-import yaml
-from botocore.exceptions import ClientError
 
 from scripts.beanstalk.saved_configuration import (
     CACHE_SECRET,
@@ -20,9 +16,8 @@ from scripts.beanstalk.saved_configuration import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "efs_layout" / "efs.yaml"
 SAVED_CONFIGURATIONS = ROOT / ".elasticbeanstalk" / "saved_configs"
-MAX_ZONES = 6  # Subnet1 ... Subnet6 of the template
+LATEST_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -32,6 +27,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--vpc", help="the VPC to use (default: the account's default VPC)")
     parser.add_argument("--subnet", action="append", default=[], help="a subnet, one per zone; may be repeated")
     parser.add_argument("--private", action="store_true", help="private subnets: give instances no public address")
+    parser.add_argument("--internal", action="store_true", help="a load balancer that only the VPC reaches")
+    parser.add_argument("--alarm-email", metavar="ADDRESS", help="who hears of alarms and of the environment's events")
     parser.add_argument("--no-publisher", action="store_true", help="no publisher host in the stack")
     parser.add_argument("--arch", choices=list(INSTANCE_TYPES), default="x86_64", help="the instances' processor")
     parser.add_argument("--certificate", metavar="ARN", help="serve HTTPS with this certificate, and HTTP no more")
@@ -51,83 +48,45 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def network(ec2: Any, vpc_id: str | None, subnet_ids: Sequence[str]) -> tuple[str, list[str]]:
-    """The VPC and one subnet of each of its zones, in the order of the zones. SystemExit if there is no such VPC."""
-    if vpc_id is None:
-        vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-        if not vpcs:
-            raise SystemExit("create-efs: this account has no default VPC; name one with --vpc and --subnet")
-        vpc_id = str(vpcs[0]["VpcId"])
-    subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]
-    by_zone: dict[str, str] = {}
-    for subnet in sorted(subnets, key=lambda one: (one["AvailabilityZone"], one["SubnetId"])):
-        if not subnet_ids or subnet["SubnetId"] in subnet_ids:
-            by_zone.setdefault(subnet["AvailabilityZone"], subnet["SubnetId"])
-    unused = set(subnet_ids) - set(by_zone.values())
-    if unused:
-        raise SystemExit(f"create-efs: not in {vpc_id}, or a second one of its zone: {', '.join(sorted(unused))}")
-    if not by_zone:
-        raise SystemExit(f"create-efs: {vpc_id} has no subnet")
-    return vpc_id, list(by_zone.values())[:MAX_ZONES]
-
-
-def put_stack(cloudformation: Any, name: str, parameters: dict[str, str]) -> dict[str, str]:
-    """Create the stack, or update it; wait; its outputs. SystemExit with CloudFormation's reason if that fails."""
-    request = {
-        "StackName": name,
-        "TemplateBody": TEMPLATE.read_text(),
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        "Capabilities": ["CAPABILITY_IAM"],
+def stack_parameters(
+    arguments: argparse.Namespace, vpc_id: str, subnets: Mapping[str, str], before: Mapping[str, str], ssm: Any
+) -> dict[str, str]:
+    """What the template is given. The publisher host's image and place stay what they were: either would replace it."""
+    return {
+        "VpcId": vpc_id,
+        **{f"Subnet{letter.upper()}": subnet_id for letter, subnet_id in subnets.items()},
+        "Publisher": "false" if arguments.no_publisher else "true",
+        "PublisherSubnet": before.get("PublisherSubnet") or next(iter(subnets.values())),
+        "PublisherImage": before.get("PublisherImage") or ssm.get_parameter(Name=LATEST_IMAGE)["Parameter"]["Value"],
+        "PublisherPublicIp": "false" if arguments.private else "true",
+        "SecretArns": ",".join(dict(arguments.secret).values()),
+        "AlarmEmail": arguments.alarm_email or before.get("AlarmEmail", ""),
     }
-    try:
-        try:
-            cloudformation.describe_stacks(StackName=name)
-        except ClientError:
-            verb = "create"
-            cloudformation.create_stack(**request, EnableTerminationProtection=True)
-        else:
-            verb = "update"
-            cloudformation.update_stack(**request)
-    except ClientError as error:
-        if "No updates are to be performed" not in str(error):
-            raise SystemExit(f"create-efs: {error}") from None
-        print(f"create-efs: stack {name} is up to date", file=sys.stderr)
-    else:
-        print(f"create-efs: waiting for the {verb} of stack {name} (minutes)", file=sys.stderr)
-        try:
-            cloudformation.get_waiter(f"stack_{verb}_complete").wait(StackName=name)
-        except Exception:  # botocore's WaiterError has no public base that says more
-            events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-            failed = [event for event in events if "FAILED" in event["ResourceStatus"]]
-            why = [f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}" for event in failed]
-            raise SystemExit("\n".join(["create-efs: the stack failed:", *reversed(why)])) from None
-    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
-def main(argv: Sequence[str]) -> None:
-    arguments = parse(argv)
+def create(arguments: argparse.Namespace) -> None:
+    """All of it. SystemExit, or an exception of botocore's."""
+    import boto3
+    import yaml
+
+    from scripts.beanstalk.network import check_instance_types, network
+    from scripts.beanstalk.stack import Stack
+
     session = boto3.Session(region_name=arguments.region)
     if session.region_name is None:
         raise SystemExit("create-efs: no region is configured; give --region")
-    vpc_id, subnet_ids = network(session.client("ec2"), arguments.vpc, arguments.subnet)
+    ec2, stack = session.client("ec2"), Stack(session.client("cloudformation"), arguments.stack)
+    before = stack.parameters()
+    known = {key[-1].lower(): value for key, value in before.items() if key[:-1] == "Subnet" and value}
+    vpc_id, subnets = network(ec2, arguments.vpc or before.get("VpcId"), arguments.subnet, known)
+    check_instance_types(ec2, instance_types(arguments.arch), subnets, session.region_name)
     secrets, properties = dict(arguments.secret), dict(arguments.property)
     makes_secret = shares_cache(properties, secrets) and not {CACHE_SECRET, "MODEL_API_CACHE_TRUSTED"} & {
         *properties,
         *secrets,
     }
-    outputs = put_stack(
-        session.client("cloudformation"),
-        arguments.stack,
-        {
-            "VpcId": vpc_id,
-            **{f"Subnet{number}": subnet_id for number, subnet_id in enumerate(subnet_ids, start=1)},
-            "Publisher": "false" if arguments.no_publisher else "true",
-            "PublisherPublicIp": "false" if arguments.private else "true",
-            "SecretArns": ",".join(secrets.values()),
-            "CacheSecret": str(makes_secret).lower(),
-        },
-    )
+    parameters = stack_parameters(arguments, vpc_id, subnets, before, session.client("ssm"))
+    outputs = stack.put({**parameters, "CacheSecret": str(makes_secret).lower()})
     if makes_secret:
         secrets[CACHE_SECRET] = outputs["CacheSecretArn"]
     choices = Choices(
@@ -136,14 +95,39 @@ def main(argv: Sequence[str]) -> None:
         secrets=secrets,
         properties=properties,
         public_instances=not arguments.private,
+        internal=arguments.internal,
+        alarm_email=arguments.alarm_email,
     )
     SAVED_CONFIGURATIONS.mkdir(parents=True, exist_ok=True)
     path = SAVED_CONFIGURATIONS / f"{arguments.config}.cfg.yml"
-    path.write_text(yaml.safe_dump(saved_configuration(outputs, vpc_id, subnet_ids, choices)))
+    path.write_text(yaml.safe_dump(saved_configuration(outputs, vpc_id, list(subnets.values()), choices)))
     print(f"create-efs: wrote {path.relative_to(ROOT)}; next: eb create NAME --cfg {arguments.config}")
     if "PublisherInstanceId" in outputs:
         print("create-efs: for authors' ~/.ssh/config:\n")
         print(publisher_ssh_config(outputs["PublisherInstanceId"], session.region_name))
+
+
+def instance_types(arch: str) -> list[str]:
+    """What environments of that processor run on: as the saved configuration says, else as .ebextensions does."""
+    import yaml
+
+    chosen = INSTANCE_TYPES[arch]
+    if chosen is None:
+        options = yaml.safe_load((ROOT / ".ebextensions/10-environment.config").read_text())["option_settings"]
+        chosen = str(options["aws:ec2:instances"]["InstanceTypes"])
+    return [name.strip() for name in chosen.split(",")]
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parse(argv)
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        create(arguments)
+    except NoCredentialsError:
+        raise SystemExit("create-efs: no AWS credentials are configured; `aws configure` sets them") from None
+    except (BotoCoreError, ClientError) as error:
+        raise SystemExit(f"create-efs: {error}") from None
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class Choices:
     secrets: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     public_instances: bool = True
+    internal: bool = False
+    alarm_email: str | None = None
 
 
 def saved_configuration(
@@ -67,6 +69,13 @@ def saved_configuration(
             "SSLPolicy": "ELBSecurityPolicy-TLS13-1-2-2021-06",
         }
         options["aws:elbv2:listener:default"] = {"ListenerEnabled": "false"}
+    if choices.internal:
+        options["aws:ec2:vpc"]["ELBScheme"] = "internal"
+    if choices.alarm_email:
+        options["aws:elasticbeanstalk:sns:topics"] = {
+            "Notification Endpoint": choices.alarm_email,
+            "Notification Protocol": "email",
+        }
     if choices.secrets:
         options[SECRETS] = dict(choices.secrets)
     return {

@@ -53,7 +53,7 @@ def test_lint() -> None:
 
 def test_the_file_system_outlives_its_stack_and_is_kept_safe(resources: dict[str, Any]) -> None:
     file_system = resources["FileSystem"]
-    assert file_system["DeletionPolicy"] == file_system["UpdateReplacePolicy"] == "Retain"
+    assert (file_system["DeletionPolicy"], file_system["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     properties = file_system["Properties"]
     assert properties["Encrypted"] is True
     assert properties["ThroughputMode"] == "elastic"

@@ -1,0 +1,170 @@
+"""scripts/create-efs again and again: it is repeatable, and says in a line what it can't do."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from scripts.beanstalk.network import check_instance_types, network
+from scripts.beanstalk.stack import Stack
+from scripts.rehearsal.upload import DEPLOY_BIN
+from tests.needs import missing
+from tests.rigs.project import ROOT
+
+# Runs where boto3 and moto are. Each line of standard input is one call's arguments; the stack's parameters come back.
+DRIVER = """
+import json, pathlib, sys, tempfile
+import boto3
+from moto import mock_aws
+from moto.efs.models import AccessPoint, FileSystem
+from scripts.beanstalk import create_efs
+from scripts.rehearsal.cloud import arn_attribute
+for resource in (AccessPoint, FileSystem):  # which moto lacks
+    resource.get_cfn_attribute = arn_attribute
+create_efs.ROOT = create_efs.SAVED_CONFIGURATIONS = pathlib.Path(tempfile.mkdtemp())
+create_efs.instance_types = lambda arch: ["m7i.large"]
+with mock_aws():
+    ec2 = boto3.client("ec2", "eu-central-1")
+    subnets = {s["AvailabilityZone"][-1]: s["SubnetId"] for s in ec2.describe_subnets()["Subnets"]}
+    for line in sys.stdin:
+        create_efs.main([subnets.get(word, word) for word in json.loads(line)])
+        stack = boto3.client("cloudformation", "eu-central-1").describe_stacks()["Stacks"][0]
+        parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
+        letters = {subnet: letter for letter, subnet in subnets.items()}
+        print("RESULT", json.dumps({k: letters.get(v, v) for k, v in parameters.items()}))
+"""
+
+
+def runs(*calls: list[str]) -> list[dict[str, str]]:
+    if not (DEPLOY_BIN / "cfn-lint").exists():
+        missing("scripts/setup-deploy --dev has not been run")
+    done = subprocess.run(
+        [DEPLOY_BIN / "python", "-c", DRIVER],
+        input="".join(json.dumps(["--region", "eu-central-1", *call]) + "\n" for call in calls),
+        env={**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return [json.loads(line) for line in lines]
+
+
+class FakeEc2:
+    """A VPC with a subnet in each of three zones, and one in a Local Zone."""
+
+    def describe_vpcs(self, **_: Any) -> dict[str, Any]:
+        return {"Vpcs": [{"VpcId": "vpc-1"}]}
+
+    def describe_availability_zones(self, **_: Any) -> dict[str, Any]:
+        return {"AvailabilityZones": [{"ZoneName": f"us-east-1{letter}"} for letter in "abc"]}
+
+    def describe_subnets(self, **_: Any) -> dict[str, Any]:
+        zones = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1-bos-1a")
+        return {"Subnets": [{"AvailabilityZone": zone, "SubnetId": f"subnet-{zone[9:]}"} for zone in zones]}
+
+    def describe_instance_type_offerings(self, **_: Any) -> dict[str, Any]:
+        return {"InstanceTypeOfferings": [{"Location": f"us-east-1{letter}"} for letter in "ab"]}
+
+
+def test_another_choice_of_subnets_moves_no_mount_target() -> None:
+    _, named = network(FakeEc2(), None, ["subnet-b", "subnet-c"], {})
+    assert named == {"b": "subnet-b", "c": "subnet-c"}
+    _, again = network(FakeEc2(), None, [], {"b": "subnet-other", "c": "subnet-c"})
+    assert again == {"a": "subnet-a", "b": "subnet-other", "c": "subnet-c"}  # what is there stays, and no Local Zone
+    _, renamed = network(FakeEc2(), None, ["subnet-b"], {"b": "subnet-other", "c": "subnet-c"})
+    assert renamed == {"b": "subnet-b", "c": "subnet-c"}
+
+
+def test_a_subnet_that_cannot_be_used_is_named() -> None:
+    with pytest.raises(SystemExit, match="Local Zone: subnet--bos-1a"):
+        network(FakeEc2(), None, ["subnet-a", "subnet--bos-1a"], {})
+
+
+def test_a_zone_without_the_instance_types_is_named_before_anything_is_made() -> None:
+    check_instance_types(FakeEc2(), ["m7i.large"], {"a": "subnet-a"}, "us-east-1")
+    with pytest.raises(SystemExit, match=r"us-east-1c \(subnet-c\)"):
+        check_instance_types(FakeEc2(), ["m7i.large"], {"a": "subnet-a", "c": "subnet-c"}, "us-east-1")
+
+
+@pytest.mark.integration
+def test_a_later_run_keeps_the_publisher_host_and_who_hears_of_alarms() -> None:
+    first, second = runs(["--alarm-email", "ops@example.org"], [])
+    assert first["PublisherImage"].startswith("ami-")
+    assert second["PublisherImage"] == first["PublisherImage"]
+    assert second["AlarmEmail"] == "ops@example.org"
+
+
+@pytest.mark.integration
+def test_without_credentials_it_says_so_in_one_line() -> None:
+    if not (DEPLOY_BIN / "cfn-lint").exists():
+        missing("scripts/setup-deploy --dev has not been run")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    done = subprocess.run(
+        [DEPLOY_BIN / "python", "-m", "scripts.beanstalk.create_efs", "--region", "eu-central-1"],
+        env={**environment, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no AWS credentials" in done.stderr
+
+
+class FakeCloudFormation:
+    """Just what Stack calls; a creation that failed before lies there. Stands in for what moto can't bring about."""
+
+    class exceptions:  # noqa: N801 - as boto3 has it
+        ClientError = RuntimeError
+
+    def __init__(self, status: str | None) -> None:
+        self.status = status
+        self.calls: list[str] = []
+
+    def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+        if self.status is None:
+            raise RuntimeError(f"Stack with id {StackName} does not exist")
+        return {"Stacks": [{"StackStatus": self.status, "Parameters": [], "Outputs": []}]}
+
+    def create_stack(self, **request: Any) -> None:
+        self.calls.append("create")
+        self.status = "CREATE_COMPLETE"
+
+    def update_stack(self, **request: Any) -> None:
+        self.calls.append("update")
+
+    def update_termination_protection(self, StackName: str, EnableTerminationProtection: bool) -> None:  # noqa: N803
+        self.calls.append("unprotect")
+        assert not EnableTerminationProtection
+
+    def delete_stack(self, StackName: str) -> None:  # noqa: N803
+        assert self.calls[-1] == "unprotect"
+        self.calls.append("delete")
+        self.status = None
+
+    def get_waiter(self, name: str) -> "FakeCloudFormation":
+        return self
+
+    def wait(self, StackName: str) -> None:  # noqa: N803
+        self.calls.append("wait")
+
+
+@pytest.mark.parametrize(
+    ("status", "calls"),
+    [
+        (None, ["create", "wait"]),
+        ("CREATE_COMPLETE", ["update", "wait"]),
+        ("UPDATE_ROLLBACK_COMPLETE", ["update", "wait"]),
+        ("ROLLBACK_COMPLETE", ["unprotect", "delete", "wait", "create", "wait"]),
+        ("CREATE_FAILED", ["unprotect", "delete", "wait", "create", "wait"]),
+    ],
+)
+def test_a_stack_that_never_came_up_is_cleared_away(status: str | None, calls: list[str]) -> None:
+    cloudformation = FakeCloudFormation(status)
+    Stack(cloudformation, "model-api-efs").put({"VpcId": "vpc-1"})
+    assert cloudformation.calls == calls
