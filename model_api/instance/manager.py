@@ -80,7 +80,7 @@ class Manager:
             on_recalled=lambda recalled: self._events.put(lambda: self._take(recalled)),
             on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
         )
-        self._reporter = StatusReporter(settings, self.describe)
+        self._reporter = StatusReporter(settings, self.describe, lambda: self._repository.heartbeat_s)
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
 
     def start(self) -> None:

@@ -2,24 +2,33 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from model_api.errors import RepositoryUnavailable
 from model_api.repository.layout import Layout, mount_check
-from model_api.repository.statuses import remove_status, write_status
+from model_api.repository.statuses import beat_status, remove_status, write_status
 from model_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 class StatusReporter:
-    """Writes what `describe` says into the status folder, a heartbeat with every poll."""
+    """Writes what `describe` says into the status folder when that changed, and a heartbeat in between."""
 
-    def __init__(self, settings: Settings, describe: Callable[[], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        describe: Callable[[], list[dict[str, Any]]],
+        heartbeat_s: Callable[[], float],
+    ) -> None:
+        """`heartbeat_s`: the pause between two heartbeats, as of now."""
         self._settings = settings
         self._describe = describe
+        self._heartbeat_s = heartbeat_s
+        self._told: dict[str, Any] | None = None  # what the file says
+        self._told_at = 0.0
         self._stop = threading.Event()
         self._told_failure = ""
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
@@ -39,12 +48,30 @@ class StatusReporter:
         mount_check(self._settings.efs_root)
         return Layout(self._settings.efs_root).statuses
 
+    def _document(self) -> dict[str, Any]:
+        return {"models": [_without_timelines(model) for model in self._describe()]}
+
+    def _report(self) -> None:
+        """Raises RepositoryUnavailable, OSError."""
+        document, now = self._document(), time.monotonic()
+        if document != self._told:
+            write_status(self._folder(), self._settings.instance, document)
+        elif now - self._told_at < self._heartbeat_s():
+            return
+        else:
+            try:
+                beat_status(self._folder(), self._settings.instance)
+            except FileNotFoundError:  # somebody took this instance for dead
+                write_status(self._folder(), self._settings.instance, document)
+        self._told, self._told_at = document, now
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                write_status(self._folder(), self._settings.instance, {"models": self._describe()})
+                self._report()
                 self._told_failure = ""
-            except (OSError, RepositoryUnavailable) as error:
+            except Exception as error:
+                self._told = None
                 # Read-only models and no status folder are an ordinary way to run; so it's no warning, and told once.
                 if type(error).__name__ != self._told_failure:
                     log.info("no status is written", extra={"fields": {"reason": str(error)}})
@@ -52,5 +79,13 @@ class StatusReporter:
             self._stop.wait(self._settings.poll_s)
         try:
             remove_status(self._folder(), self._settings.instance)
-        except (OSError, RepositoryUnavailable) as error:
+        except Exception as error:
             log.debug("the status could not be removed", extra={"fields": {"reason": str(error)}})
+
+
+def _without_timelines(model: dict[str, Any]) -> dict[str, Any]:
+    """They are long, and change with every block that is copied."""
+    return {
+        **model,
+        "versions": [{k: v for k, v in version.items() if k != "timeline"} for version in model["versions"]],
+    }

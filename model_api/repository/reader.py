@@ -81,6 +81,11 @@ class Repository:
         """How long to wait until the next `look`."""
         return self._turns().generation_s
 
+    @property
+    def heartbeat_s(self) -> float:
+        """How often an instance should show that it lives; any thread."""
+        return self._turns().heartbeat_s
+
     def observe(self, names: Collection[str] | None = None) -> Mapping[str, Published]:
         """A whole look at `names`, or at every model. Raises RepositoryUnavailable, and then nothing has changed."""
         self.check()

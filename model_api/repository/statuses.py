@@ -1,6 +1,7 @@
 """What each instance serves, as it says itself in `<status dir>/<instance>.json`.
 
-Alive is who keeps counting: a heartbeat that moved between two looks. No clocks are compared.
+Alive is who keeps counting: a heartbeat that moved between two looks. No clocks are compared. A file is written anew only
+when there is something new to say; in between a beat is a touch, which is the cheapest thing that others can see.
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
 
@@ -27,7 +28,8 @@ _MISSED_PUBLISHES = 2  # a heartbeat that stood still between that many publishe
 
 @dataclass(frozen=True)
 class Status:
-    """One instance's report; `models` are as GET /models shows them, each with `since`."""
+    """One instance's report; `models` are as GET /models shows them, each with `since`, without their timelines.
+    `heartbeat` grows with every beat: how often the file was written, and the second in which it was touched last."""
 
     instance: str
     heartbeat: int
@@ -52,9 +54,13 @@ def write_status(status_dir: Path, instance: str, document: Mapping[str, Any]) -
     instance: the poller's thread. Raises OSError; serving goes on without a status folder."""
     make_dirs(status_dir)
     file = status_dir / f"{_file_stem(instance)}.json"
-    known = _parse(file)
-    heartbeat = known.heartbeat + 1 if known is not None else 1
-    write_aside(file, json.dumps({**document, "instance": instance, "heartbeat": heartbeat}, ensure_ascii=False) + "\n")
+    told = {**document, "instance": instance, "heartbeat": _written(file) + 1}
+    write_aside(file, json.dumps(told, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def beat_status(status_dir: Path, instance: str) -> None:
+    """The status that was written holds, and its instance lives. Raises OSError, FileNotFoundError if it was removed."""
+    os.utime(status_dir / f"{_file_stem(instance)}.json")
 
 
 def remove_status(status_dir: Path, instance: str) -> None:
@@ -77,11 +83,21 @@ def read_statuses(status_dir: Path) -> dict[str, Status]:
     return {status.instance: status for status in statuses if status is not None}
 
 
+def _written(file: Path) -> int:
+    """How often the status was written anew so far."""
+    try:
+        return whole_number(read_json(file, MAX_STATUS_BYTES)["heartbeat"], "heartbeat", 0, 2**62)
+    except (OSError, Refused, ValueError, KeyError, TypeError):
+        return 0
+
+
 def _parse(file: Path) -> Status | None:
     try:
         raw = read_json(file, MAX_STATUS_BYTES)
         models = tuple(model for model in raw.get("models") or () if isinstance(model, dict))
-        return Status(str(raw["instance"]), whole_number(raw["heartbeat"], "heartbeat", 0, 2**63 - 1), models)
+        written = whole_number(raw["heartbeat"], "heartbeat", 0, 2**62)
+        touched = int(file.stat().st_mtime)  # fresh: the file was opened just now
+        return Status(str(raw["instance"]), written + touched, models)
     except (OSError, Refused, ValueError, KeyError, TypeError, AttributeError):
         return None
 

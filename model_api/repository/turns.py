@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUIET_AFTER_S = 600.0
+QUIET_AFTER_S = 300.0  # without any change
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Seconds between two looks; all from the poll's."""
+    """Seconds between two looks, or two signs of life; all from the poll's."""
 
     generation_s: float
     unsettled_s: float  # a folder that is being copied, or about which something is wrong
     listing_s: float  # models/, for what is new
     plain_s: float  # a plain copy that serves
     published_s: float  # a published model that nobody announced
+    heartbeat_s: float  # between two signs of life in the status folder
 
     @classmethod
     def of(cls, poll_s: float, *, quiet: bool) -> Turns:
-        if quiet:
-            return cls(5 * poll_s, 15 * poll_s, 30 * poll_s, 30 * poll_s, 450 * poll_s)
-        return cls(poll_s, 2 * poll_s, 5 * poll_s, 5 * poll_s, 15 * poll_s)
+        polls = (10, 30, 120, 120, 3600, 60) if quiet else (1, 2, 5, 5, 15, 2)
+        return cls(*(n * poll_s for n in polls))

@@ -263,7 +263,7 @@ def test_when_all_is_quiet_the_looks_are_seldom(
     assert repository.pause_s == POLL_S
     clock.now_s += QUIET_AFTER_S + 1
     repository.look()
-    assert repository.pause_s == 5 * POLL_S
+    assert repository.pause_s == 10 * POLL_S
     rollback(layout, "mini")
     repository.look()
     assert repository.pause_s == POLL_S

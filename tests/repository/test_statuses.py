@@ -1,17 +1,35 @@
 """Each instance's report in the status folder."""
 
+import os
 from pathlib import Path
 
-from model_api.repository.statuses import prune_statuses, read_statuses, remove_status, write_status
+import pytest
+
+from model_api.repository.statuses import beat_status, prune_statuses, read_statuses, remove_status, write_status
 
 
 def test_the_heartbeat_counts_up_even_over_a_restart(tmp_path: Path) -> None:
-    for expected in (1, 2, 3):
+    beats = []
+    for _ in range(3):
         write_status(tmp_path / "status", "i-1", {"models": [{"name": "mini", "version": "1"}]})
         status = read_statuses(tmp_path / "status")["i-1"]
-        assert status.heartbeat == expected
+        beats.append(status.heartbeat)
+    assert beats == sorted(set(beats))
     assert status.model("mini")["version"] == "1"
     assert status.model("other") == {}
+
+
+def test_a_beat_is_seen_and_writes_nothing(tmp_path: Path) -> None:
+    write_status(tmp_path, "i-1", {"models": []})
+    before, written = read_statuses(tmp_path)["i-1"], (tmp_path / "i-1.json").read_bytes()
+    os.utime(tmp_path / "i-1.json", (0, 0))
+    beat_status(tmp_path, "i-1")
+    after = read_statuses(tmp_path)["i-1"]
+    assert after.heartbeat >= before.heartbeat
+    assert after.heartbeat > 10**9
+    assert (tmp_path / "i-1.json").read_bytes() == written
+    with pytest.raises(FileNotFoundError):
+        beat_status(tmp_path, "i-2")
 
 
 def test_what_cannot_be_understood_is_left_out(tmp_path: Path) -> None:
