@@ -1,7 +1,7 @@
 """What each instance serves, as it says itself in `<status dir>/<instance>.json`.
 
-Alive is who keeps counting: a heartbeat that moved between two looks. No clocks are compared. A file is written anew only
-when there is something new to say; in between a beat is a touch, which is the cheapest thing that others can see.
+Alive is who keeps counting: a heartbeat that moved between two looks. No clocks are compared. A file is written
+anew only when there is something new to say; in between a beat is a touch, the cheapest thing that others can see.
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
 
@@ -59,7 +59,7 @@ def write_status(status_dir: Path, instance: str, document: Mapping[str, Any]) -
 
 
 def beat_status(status_dir: Path, instance: str) -> None:
-    """The status that was written holds, and its instance lives. Raises OSError, FileNotFoundError if it was removed."""
+    """The status that was written holds, and its instance lives. Raises OSError, FileNotFoundError if it is gone."""
     os.utime(status_dir / f"{_file_stem(instance)}.json")
 
 
