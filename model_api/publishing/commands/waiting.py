@@ -13,7 +13,7 @@ from enum import Enum
 from model_api.repository.refs import Ref
 from model_api.repository.statuses import Status
 
-LIVE_S = 15.0  # who hasn't counted its heartbeat up for so long isn't there; instances do so every few seconds
+LIVE_S = 45.0  # who gave no sign of life for so long is gone; instances look every 20 s at most, and beat often then
 
 
 class Verdict(Enum):
