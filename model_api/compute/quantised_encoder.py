@@ -15,7 +15,8 @@ from model_api.compute.architectures import Architecture, supports
 from model_api.compute.encoder import TokenIds
 from model_api.compute.encoder_weights import EncoderWeights
 from model_api.compute.weights import WeightReader, read_config
-from model_api.repository.loaded_files import POOLINGS
+from model_api.errors import Refused
+from model_api.repository.loaded_files import CONFIG_FILE, POOLINGS, SINGLE_FILE
 
 if TYPE_CHECKING:
     from int8_encoder import Matrix, PackedEncoder, Shape
@@ -63,22 +64,24 @@ class QuantisedEncoder:
         """Read config.json and the safetensors of `folder`; needs `why_not_int8(config) is None`. Raises Refused naming
         the file, and the tensor that is missing or has a wrong shape."""
         architecture = Architecture.from_config(read_config(folder))
-        packed = int8_encoder.PackedEncoder(_shape_of(architecture), int8_encoder.best_variant())
+        try:
+            packed = int8_encoder.PackedEncoder(_shape_of(architecture), int8_encoder.best_variant())
+        except ValueError as error:
+            raise Refused(CONFIG_FILE, f"not servable in int8: {error}") from error
         with torch.inference_mode():
             weights = EncoderWeights(architecture, WeightReader(folder))
-            packed.set_positions(weights.position_table().numpy())
-            packed.set_norm("embedding", *_arrays(weights.embedding_norm()))
-            for layer in range(architecture.n_layers):
-                for part, matrix in _MATRICES.items():
-                    packed.set_matrix(layer, matrix, *_arrays(weights.linear(layer, part)))
-                packed.set_norm("attention", *_arrays(weights.norm(layer, "attention_norm")), layer)
-                packed.set_norm("ffn", *_arrays(weights.norm(layer, "ffn_norm")), layer)
+            try:
+                _pack(packed, weights, architecture.n_layers)
+            except ValueError as error:
+                raise Refused(SINGLE_FILE, f"not servable in int8: {error}") from error
             # The pages of all other tensors are resident in that mapping: take the table from a fresh one.
             del weights
             word_table = EncoderWeights(architecture, WeightReader(folder)).word_table()
             if word_table.dtype == torch.bfloat16:
                 packed.set_words(word_table.view(torch.uint16).numpy(), bfloat16=True)
             else:
+                if word_table.dtype not in (torch.float32, torch.float16):
+                    word_table = word_table.float()
                 packed.set_words(word_table.numpy())
         return cls(architecture, packed, word_table)
 
@@ -118,6 +121,17 @@ def _shape_of(architecture: Architecture) -> Shape:
         activation=_ACTIVATIONS[architecture.activation],
         norm_eps=architecture.norm_eps,
     )
+
+
+def _pack(packed: PackedEncoder, weights: EncoderWeights, n_layers: int) -> None:
+    """All but the word table. Raises ValueError for weights that are not finite."""
+    packed.set_positions(weights.position_table().numpy())
+    packed.set_norm("embedding", *_arrays(weights.embedding_norm()))
+    for layer in range(n_layers):
+        for part, matrix in _MATRICES.items():
+            packed.set_matrix(layer, matrix, *_arrays(weights.linear(layer, part)))
+        packed.set_norm("attention", *_arrays(weights.norm(layer, "attention_norm")), layer)
+        packed.set_norm("ffn", *_arrays(weights.norm(layer, "ffn_norm")), layer)
 
 
 def _arrays(pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

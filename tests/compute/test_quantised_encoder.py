@@ -1,5 +1,6 @@
 """Precision int8: near float32 for each family, the same bits in any batch, and something else where it can't be."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def test_each_family_points_where_transformers_points(family: str, tmp_path: Pat
         assert cosine(states.mean(0).numpy(), by_transformers(model, sequence).mean(0).numpy()) > 0.99
 
 
-@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
-def test_half_precision_files_are_read(stored: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
+def test_files_of_other_precisions_are_read(stored: torch.dtype, tmp_path: Path) -> None:
     save_small_model("bert", tmp_path)
     exact = Encoder.load(tmp_path, "float32").pooled(TEXTS, "mean")
     path = tmp_path / "model.safetensors"
@@ -66,6 +67,20 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     del tensors["encoder.layer.1.output.dense.bias"]
     save_file(tensors, path, {"format": "pt"})
     with pytest.raises(Refused, match=r"encoder\.layer\.1\.output\.dense\.bias"):
+        QuantisedEncoder.load(tmp_path)
+
+
+def test_what_cannot_be_packed_is_refused(tmp_path: Path) -> None:
+    save_small_model("bert", tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["encoder.layer.0.output.dense.weight"][3, 4] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(Refused, match="not servable in int8: a weight is NaN or infinite"):
+        QuantisedEncoder.load(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 2**15}))
+    with pytest.raises(Refused, match="not servable in int8: impossible sizes"):
         QuantisedEncoder.load(tmp_path)
 
 
