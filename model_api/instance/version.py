@@ -43,6 +43,7 @@ class Version:
     moved_at: float = 0.0  # time.monotonic seconds of the last sign of life of its load
     ready_at: float = 0.0
     loading_since: float = 0.0  # its copy being there; 0 before
+    encodes_apart: bool = False  # its tokenizer runs in a process of its own
     trouble: str = ""  # for which its group was ended
     native_crashes: int = 0  # while loading, one after the other
     drain_until: float = 0.0
@@ -117,6 +118,7 @@ class Version:
         self.enter(stage["stage"])
         if stage["stage"] == "loading":
             self.loading_since = time.monotonic()
+            self.encodes_apart = bool(stage.get("encoded_elsewhere"))
         self.web = stage.get("web", self.web)
         return True
 

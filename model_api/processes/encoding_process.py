@@ -4,6 +4,7 @@ It is a child of the version's leader, and what a text does to it (a panic, a se
 alone. One question runs at a time, in pieces, so that a long text doesn't hold the short ones behind it.
 """
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from model_api.errors import DeadlineExceeded, ForwardFailed, LaneFailed, ModelNotReady, QueueFull
 from model_api.processes import messages
 from model_api.tasks.contract import Array
-from model_api.tasks.text.encoding import ArrivedText, Encoded
+from model_api.tasks.text.encoding import ArrivedText, Encoded, time_left_s
 
 ANSWER_TIMEOUT_S = 5.0  # for a piece, which takes a tenth of a second
 SLOWEST_CHARS_PER_S = 100_000  # of a text that is longer than a piece; usual are a million
@@ -40,12 +41,23 @@ class EncodingProcess:
     def connect(self, connection: socket.socket) -> None:
         """The leader started one (anew)."""
         with self._changed:
+            if self._closed:
+                connection.close()
+                return
+            if self._connection is not None and not self._busy:
+                self._connection.close()
             self._connection = connection
             self._changed.notify_all()
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)  # wakes who waits for its answer, and then closes it
+                if not self._busy:
+                    connection.close()
             self._changed.notify_all()
 
     def is_there(self) -> bool:
@@ -69,6 +81,7 @@ class EncodingProcess:
     ) -> tuple[dict[str, Any], list[Array]]:
         connection = self._take_turn()
         try:
+            # Not only the request's own time that is left: giving up on a process ends it for the others too.
             connection.settimeout(timeout_s)
             messages.send(connection, header, arrays)
             reply, outputs = messages.receive(connection)
@@ -95,7 +108,7 @@ class EncodingProcess:
                 raise QueueFull("too many requests wait for the model's tokenizer")
             self._waiting += 1
             try:
-                in_time = self._changed.wait_for(free, TURN_TIMEOUT_S)
+                in_time = self._changed.wait_for(free, time_left_s(TURN_TIMEOUT_S))
             finally:
                 self._waiting -= 1
             if self._closed:

@@ -23,6 +23,7 @@ from model_api.serving.similarity import cosines, require_embedding, similarity_
 from model_api.serving.text_scores import score_costs
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
+from model_api.tasks.text.encoding import answer_by
 
 
 class Service:
@@ -190,7 +191,7 @@ class Service:
     ) -> Answer:
         prepared, outputs = self._run(version, inputs, parameters, "/inputs", context)
         assert version.web is not None
-        with heavy_work(sum(array.nbytes for array in outputs.arrays), context.deadline):
+        with _web_side(version, sum(array.nbytes for array in outputs.arrays), context):
             return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
 
     def _run(
@@ -216,8 +217,20 @@ def _prepare(
     group = version.group
     if version.web is None or group is None:
         raise ModelNotReady(version.name, "its model processes are being restarted")
-    with heavy_work(context.size_bytes, context.deadline):
+    with _web_side(version, context.size_bytes, context):
         return group, version.web.prepare(inputs, parameters, pointer)
+
+
+@contextmanager
+def _web_side(version: Version, n_bytes: int, context: CallContext) -> Iterator[None]:
+    """Around what a version's web side does with so much. Where its tokenizer runs apart it isn't done here, and must
+    not make others wait."""
+    with answer_by(context.deadline):
+        if version.encodes_apart:
+            yield
+            return
+        with heavy_work(n_bytes, context.deadline):
+            yield
 
 
 def _weights(version: Version, parameters: Mapping[str, Any]) -> Weights:

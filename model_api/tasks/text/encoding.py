@@ -3,8 +3,11 @@
 Whatever the library or the model's tables do, panics included, is an error of this one text.
 """
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +17,32 @@ import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from model_api.errors import ForwardFailed, Refused
+from model_api.errors import DeadlineExceeded, ForwardFailed, Refused
 from model_api.repository.bounded_json import read_json
 from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of, tokenizer_file
 
 MAX_CONFIG_BYTES = 4 * 2**20  # Gemma's tokenizer_config.json has 1.2 MB
+
+
+_answer_by: ContextVar[float] = ContextVar("answer_by", default=math.inf)
+
+
+@contextmanager
+def answer_by(deadline: float) -> Iterator[None]:
+    """Around what a request asks of an encoder, on the request's thread; `deadline` in time.monotonic() seconds."""
+    token = _answer_by.set(deadline)
+    try:
+        yield
+    finally:
+        _answer_by.reset(token)
+
+
+def time_left_s(at_most_s: float) -> float:
+    """Until the request of this thread needs no answer any more. Raises DeadlineExceeded once that is so."""
+    left_s = _answer_by.get() - time.monotonic()
+    if left_s <= 0:
+        raise DeadlineExceeded("no answer within the request's time limit")
+    return min(left_s, at_most_s)
 
 
 class Encoded(Protocol):
