@@ -74,7 +74,7 @@ def test_it_encodes_and_decodes_as_the_encoder_does() -> None:
     assert [list(one.ids) for one in apart] == [list(one.ids) for one in here]
     assert [one.ends for one in apart] == [one.ends for one in here]
     assert started.process.n_special == local.n_special
-    assert started.process.decode(here[1].ids) == local.decode(here[1].ids)
+    assert started.process.decode(list(here[1].ids)) == local.decode(list(here[1].ids))
     started.end()
 
 
