@@ -1,0 +1,1 @@
+"""Making safetensors of other weights."""
