@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from model_api.repository.layout import Layout
 from tests.rigs.author import Author
 from tests.rigs.models import tiny_model
 from tests.rigs.polling import wait_until
+from tests.rigs.project import ROOT
 from tests.rigs.server import Server, server
 from tests.rigs.small_models import save_small_t5
 from tests.rigs.small_tokenizers import save_small_tokenizer
@@ -174,3 +176,28 @@ def address(api: Server, asked: dict[str, Any]) -> str:
 def peak_memory_bytes(pid: int) -> int:
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
+
+
+def test_predict_sends_a_file_as_a_job(tmp_path: Path, tiny_author: Author) -> None:
+    source = tmp_path / "reviews.csv"
+    source.write_text("id,text\n1,first\n2,\n3,third\n")
+    with server(tmp_path / "api", MODEL_API_EFS_ROOT=tmp_path / "efs") as api:
+        api.wait_until_ready()
+        arguments = ["--model", "tiny", "--column", "text", "--url", api.url, "--job"]
+        for _ in range(2):
+            done = subprocess.run([ROOT / "scripts" / "predict", source, *arguments], capture_output=True, text=True)
+            assert done.returncode == 1, done.stderr
+            assert "3 rows, 1 with an error" in done.stderr
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "reviews.predictions.csv").read_text())))
+        assert [(row["id"], bool(row["prediction"]), bool(row["error"])) for row in rows] == [
+            ("1", True, False),
+            ("2", False, True),
+            ("3", True, False),
+        ]
+        assert len(api.get("/jobs").json()["jobs"]) == 1
+        arguments[3] = "nothing"
+        wrong = subprocess.run([ROOT / "scripts" / "predict", source, *arguments], capture_output=True, text=True)
+        assert (wrong.returncode, "no column" in wrong.stderr) == (2, True)
+        unknown = ["--model", "nobody", "--column", "text", "--url", api.url, "--job"]
+        refused = subprocess.run([ROOT / "scripts" / "predict", source, *unknown], capture_output=True, text=True)
+        assert (refused.returncode, "nobody" in refused.stderr) == (3, True)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from model_api.errors import SettingsError
 from model_api.jobs.files.predictors import Asker, Hopeless, ServerAsker, ServiceAsker, TryLater
+from model_api.jobs.files.remote import run_as_job
 from model_api.jobs.files.run import Job, run
 from model_api.jobs.files.tables import BadTable, form_of, open_reader
 from model_api.serving.calls import ModelService
@@ -33,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     source: Path = parsed.file
     try:
         job = _job(parsed)
-        asker = _asker(parsed.url, parsed.model, parsed.parameters)
+        if parsed.job and parsed.url is None:
+            raise ValueError("--job needs the --url of a running server")
+        asker = None if parsed.job else _asker(parsed.url, parsed.model, parsed.parameters)
     except BadTable as error:
         return _complain(f"{source}: {error}", 2)
     except Hopeless as error:
@@ -44,7 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     with _Bar(source) as bar:
         try:
-            done = run(job, asker, bar.show, threading.Event())
+            if asker is None:
+                done = run_as_job(parsed.url, job, parsed.model, parsed.parameters, bar.show)
+            else:
+                done = run(job, asker, bar.show, threading.Event())
         except BadTable as error:
             return _complain(f"{source}: {error}", 2)
         except (Hopeless, OSError) as error:
@@ -52,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _complain(f"interrupted{bar.goes_on()}", 130)
         finally:
-            asker.close()
+            if asker is not None:
+                asker.close()
     print(f"predict: {done.rows} rows, {done.errors} with an error, in {job.target}", file=sys.stderr)
     return 1 if done.errors else 0
 
@@ -66,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--column", required=True, metavar="C", help="the column (or key) with the input")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: beside FILE, as NAME.predictions.EXT")
     parser.add_argument("--url", help="a running server; default: start the model in this process")
+    parser.add_argument(
+        "--job", action="store_true", help="send the whole file to that server, as a job that goes on without us"
+    )
     parser.add_argument(
         "--parameters", type=json_object, default={}, metavar="JSON", help="of the model's task, as a JSON object"
     )

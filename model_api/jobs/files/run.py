@@ -89,12 +89,14 @@ def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], stop:
 def _answered(
     job: Job, asker: Asker, rows: Iterator[Row], stop: threading.Event
 ) -> Iterator[tuple[list[Row], list[Outcome]]]:
-    """Chunks with their outcomes, in order; no more than `requests_at_once` chunks are held."""
+    """Chunks with their outcomes, in order. Twice as many are held as are asked for at once: else a slow one at the
+    head would leave the others' threads with nothing to ask."""
+    ahead = 2 * job.requests_at_once
     waiting: deque[tuple[list[Row], Future[list[Outcome]]]] = deque()
     with ThreadPoolExecutor(job.requests_at_once) as threads:
         try:
             while True:
-                while len(waiting) < job.requests_at_once and (chunk := list(islice(rows, job.rows_per_request))):
+                while len(waiting) < ahead and (chunk := list(islice(rows, job.rows_per_request))):
                     waiting.append((chunk, threads.submit(_outcomes, asker, chunk, job.column, stop)))
                 if not waiting:
                     return

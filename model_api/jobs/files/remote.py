@@ -1,0 +1,107 @@
+"""A whole file as a job of a running server: sent, waited for, and fetched. `scripts/predict --job` does it."""
+
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urljoin
+
+from model_api.jobs.files.predictors import Hopeless
+from model_api.jobs.files.run import Done
+from model_api.jobs.files.run import Job as FileRun
+from model_api.jobs.files.tables import CSV, ERROR, open_reader
+
+TYPES = {CSV: "text/csv"}
+JSON_LINES_TYPE = "application/jsonl"
+TIMEOUT_S = 120.0
+WAIT_S = 20
+PATIENCE_S = 300.0  # of a server that doesn't answer
+PAUSE_S = 2.0
+
+
+def run_as_job(
+    url: str, file_run: FileRun, model: str, parameters: Mapping[str, Any], progress: Callable[[int, int, int], None]
+) -> Done:
+    """Send the file, wait for the job's end, and write its result to the target.
+
+    The job goes on without us: run again, the same file is the same job. Raises Hopeless, OSError.
+    """
+    base = url.rstrip("/") + "/"
+    size = file_run.source.stat().st_size
+    job_id = _send(base, file_run, size, model, parameters)
+    while True:
+        job = _json("GET", urljoin(base, f"jobs/{job_id}?wait={WAIT_S}"))
+        done, total = job["progress"]["done"], job["progress"]["total"]
+        progress(done, size * done // max(1, total), size)
+        if job["status"] == "succeeded":
+            break
+        if job["status"] not in ("queued", "running"):
+            raise Hopeless(f"the job has {job['status']}: {(job.get('error') or {}).get('detail', 'nothing is told')}")
+    aside = file_run.target.with_name(file_run.target.name + ".part")
+    with _open("GET", urljoin(base, f"jobs/{job_id}/result")) as answer, aside.open("wb") as copy:
+        shutil.copyfileobj(answer, copy)
+    aside.replace(file_run.target)
+    return _counted(file_run)
+
+
+def _send(base: str, file_run: FileRun, size: int, model: str, parameters: Mapping[str, Any]) -> str:
+    """The id of the job that works on the file."""
+    media_type = TYPES.get(file_run.form, JSON_LINES_TYPE)
+    work = {"kind": "file", "model": model, "parameters": {**parameters, "column": file_run.column}}
+    asked = _json("POST", urljoin(base, "uploads"), {"content_type": media_type, "size": size, "job": work})
+    with file_run.source.open("rb") as stream, _open(asked["method"], asked["url"], stream, asked["headers"]) as answer:
+        text = answer.read()
+    # Sent into a bucket, the server hears of it later; then the job is asked for by itself.
+    sent = json.loads(text) if text.startswith(b"{") else {}
+    if "job_error" in sent:
+        raise Hopeless(str(sent["job_error"].get("detail")))
+    if "job" in sent:
+        return str(sent["job"])
+    return str(_json("POST", urljoin(base, "jobs"), {**work, "upload": asked["id"]})["id"])
+
+
+def _json(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Asked again for a while where nothing answers, or says to come back later."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {} if data is None else {"Content-Type": "application/json"}
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with _open(method, url, data, headers) as answer:
+                return json.loads(answer.read())
+        except (OSError, HTTPException) as error:
+            if time.monotonic() > give_up:
+                raise Hopeless(f"{url.partition('?')[0]} doesn't answer ({error})") from error
+            time.sleep(PAUSE_S)
+
+
+def _open(method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    """The answer, redirections followed. Raises Hopeless for what the server refuses, OSError for what may pass."""
+    if not url.startswith(("http://", "https://")):
+        raise Hopeless(f"{url!r} is not an http(s) address")
+    request = urllib.request.Request(url, data, dict(headers or {}), method=method)  # noqa: S310 - checked above
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        with error:
+            text = error.read()
+        if error.code in (429, 502, 503, 504):
+            raise OSError(f"status {error.code}") from None
+        try:
+            detail = json.loads(text)["detail"]
+        except (ValueError, LookupError, TypeError):
+            detail = f"status {error.code}"
+        raise Hopeless(str(detail)) from None
+
+
+def _counted(file_run: FileRun) -> Done:
+    rows = errors = 0
+    with file_run.target.open("rb") as stream:
+        for row in open_reader(file_run.form, stream, ERROR):
+            rows += 1
+            errors += bool(row.values.get(ERROR))
+    return Done(rows, errors)
