@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from model_api.errors import Refused
@@ -41,9 +41,9 @@ def run(parsed: argparse.Namespace) -> int:
         for name, published in observation.items()
     ]
     if parsed.json:
-        print(json.dumps({"models": models}, indent=1, ensure_ascii=False))
+        print(json.dumps({"models": models, "ignored": dict(repository.oddities)}, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(table(models, parsed.precision)))
+        print("\n".join(table(models, parsed.precision, repository.oddities)))
     return 0
 
 
@@ -81,12 +81,19 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
         "name": published.name,
         "generation": refs.generation if refs is not None else None,
         "plain": published.plain,
+        "waiting": published.waiting,
         "versions": [
             {"version": version, "digest": digests.get(version), "refs": held} for version, held in roles.items()
         ],
-        "refused": [{"version": version, "reason": reason} for version, reason in published.refused.items()],
+        "refused": _refused(published, instances),
         "instances": instances,
     }
+
+
+def _refused(published: Published, instances: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    if published.plain and instances:
+        return []  # they say what serves of it and why not: a look from here knows no earlier content
+    return [{"version": version, "reason": reason} for version, reason in published.refused.items()]
 
 
 def _entries(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -103,26 +110,35 @@ def _told(model: Mapping[str, Any], key: str) -> dict[str, str]:
     return {str(entry["digest"]): str(entry[key]) for entry in _entries(model) if entry.get(key)}
 
 
-def table(models: Sequence[Mapping[str, Any]], precision: bool = False) -> list[str]:
-    """The lines for a person."""
-    if not models:
+def table(
+    models: Sequence[Mapping[str, Any]], precision: bool = False, ignored: Mapping[str, str] | None = None
+) -> list[str]:
+    """The lines for a person; `ignored` lies where models lie and is none."""
+    if not models and not ignored:
         return ["nothing is published yet"]
     rows: list[Sequence[str]] = [(*_COLUMNS, _PRECISION_COLUMN) if precision else _COLUMNS]
-    notes: list[str] = []
     for model in models:
         rows += _rows(model, precision)
-        for refusal in model["refused"]:
-            version = f"@{refusal['version']}" if refusal["version"] else ""
-            notes.append(f"{model['name']}{version}: {refusal['reason']}")
-        for instance in model["instances"]:
-            for refusal in instance["refused"]:
-                what = f"{model['name']}@{refusal.get('version')}"
-                notes.append(f"{what}: refused by {instance['instance']}: {refusal.get('reason')}")
+    notes = [note for model in models for note in _notes(model)]
+    notes += [f"{name}: ignored: {why}" for name, why in (ignored or {}).items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines += ["", "not served:", *(f"  {note}" for note in notes)] if notes else []
     reasons = _precision_reasons(models) if precision else []
     return [*lines, *(["", "not in the precision asked for:"] if reasons else []), *reasons]
+
+
+def _notes(model: Mapping[str, Any]) -> Iterator[str]:
+    def named(version: Any) -> str:
+        return f"{model['name']}@{version}" if version else str(model["name"])
+
+    for refusal in model["refused"]:
+        yield f"{named(refusal['version'])}: {refusal['reason']}"
+    for instance in model["instances"]:
+        said = "waiting on" if instance["state"] == "waiting" else "refused by"
+        for refusal in instance["refused"]:
+            says = "says" if instance["digest"] and not refusal.get("version") else said
+            yield f"{named(refusal.get('version'))}: {says} {instance['instance']}: {refusal.get('reason')}"
 
 
 def _precision_reasons(models: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -149,5 +165,6 @@ def _rows(model: Mapping[str, Any], precision: bool) -> list[Sequence[str]]:
             told += [i["precisions"].get(version["digest"], "-")] if precision else []
             rows.append((*head, i["instance"], state, *told))
         if not having:
-            rows.append((*head, "-", "-", "-", *("-" for _ in range(precision))))
+            state = "waiting" if model["waiting"] else "-"
+            rows.append((*head, "-", state, "-", *("-" for _ in range(precision))))
     return rows
