@@ -10,30 +10,24 @@ from typing import Any
 from model_api.errors import SettingsError
 from model_api.settings import Settings
 from model_api.web.logs import logging_config
+from model_api.web.server.limits import server_limits
 
 try:
     _settings = Settings.from_env()
+    server_limits(_settings)  # can the machine hold what the settings ask for?
 except SettingsError as error:
     raise SystemExit(f"settings: {error}") from None
-
-# Threads beyond the queue's capacity, so that "queue full" and the health checks are answered at once.
-THREADS_IN_RESERVE = 16
 
 bind = f"{_settings.bind}:{_settings.port}"
 wsgi_app = "application:application"
 workers = 1
-worker_class = "model_api.web.server.worker.ProblemWorker"
-threads = (_settings.max_queue_entries + THREADS_IN_RESERVE) * 3 // 2  # a third of them may linger, see the worker
-worker_connections = 2 * threads
+worker_class = "model_api.web.server.worker.Worker"
 backlog = 512
 preload_app = False  # a fork after the manager's threads began would lose them
-# The worker's main thread only passes connections on; if it is stuck this long, something is badly wrong.
+# The worker's main thread only waits for clients; if it is stuck this long, something is badly wrong.
 timeout = 30
 # From SIGTERM to the end: the balancer's notice, then the slowest request.
 graceful_timeout = int(_settings.drain_delay_s + _settings.request_timeout_s + 10)
-keepalive = 75  # longer than the proxy in front keeps an idle connection, or it would meet a closed one
-secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}  # others that a proxy farther out set may contradict it
-forwarder_headers = ""  # no header of a caller's (SCRIPT_NAME, PATH_INFO) may say which path was asked
 control_socket_disable = True  # nothing but HTTP controls this process
 accesslog = None  # the application writes one JSON line per request
 errorlog = "-"

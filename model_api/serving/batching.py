@@ -17,6 +17,7 @@ from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFa
 from model_api.processes.lane import LaneGone, LaneGroup
 from model_api.serving.pending import Outputs, PendingRequest, RunningBatch, abandoned, failures_of
 from model_api.serving.scheduling import QueueEntry, Scheduler
+from model_api.serving.turnstile import leave_early
 from model_api.tasks.contract import Array
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Batcher:
                 raise ModelNotReady("this version", GOING_AWAY)
             self._scheduler.add(request)
             self._condition(lanes).notify()
+        leave_early()
         if not request.ended.acquire(timeout=max(0.0, deadline - time.monotonic())):
             with self._changed:  # the outcome may have come just before
                 self._finish(request, DeadlineExceeded("no answer within the request's time limit"))

@@ -20,6 +20,7 @@ import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded
 from model_api.serving.cache_stores import CacheStore, Count, StoreDown
+from model_api.serving.turnstile import leave_early
 
 ENGINE_VERSION = "1"  # raised when a release computes other numbers from the same weights
 _MAGIC = b"mc2"
@@ -133,6 +134,7 @@ class Cache:
                     flight = self._flights[key] = _Flight()
             if leads:
                 return self._lead(key, flight, compute)
+            leave_early()
             if not flight.landed.wait(deadline - time.monotonic()):
                 raise DeadlineExceeded("no answer within the request's time limit")
             if isinstance(flight.error, (DeadlineExceeded, CallerLeft)):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from model_api.errors import DeadlineExceeded
+from model_api.serving.turnstile import leave_early
 
 LARGE_BYTES = 1 << 18
 
@@ -23,8 +24,10 @@ def heavy_work(n_bytes: int, deadline: float) -> Iterator[None]:
     if n_bytes < LARGE_BYTES:
         yield
         return
-    if not _one_at_a_time.acquire(timeout=max(0.0, deadline - time.monotonic())):
-        raise DeadlineExceeded("other large requests took all of this one's time")
+    if not _one_at_a_time.acquire(blocking=False):
+        leave_early()
+        if not _one_at_a_time.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise DeadlineExceeded("other large requests took all of this one's time")
     try:
         yield
     finally:

@@ -157,6 +157,26 @@ class Settings(CacheSettings, JobSettings):
         le=10_000,
         description="Requests waiting or running at a time; one more is answered 503 at once.",
     )
+    max_connections: int = Field(
+        2048,
+        ge=16,
+        le=100_000,
+        description="Open connections at a time, as far as `ulimit -n` allows; one caller may hold three quarters of"
+        " what is left (an IPv6 network of /64 is one caller). Not counted per caller behind proxies.",
+    )
+    max_bodies_bytes: int = Field(
+        128 * 2**20,
+        ge=2**20,
+        le=2**40,
+        description="Bytes of all request bodies in memory at a time; a body for which there is no room is 503.",
+    )
+    max_unsent_bytes: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        le=2**40,
+        description="Bytes of all answers that their callers haven't read yet; past it, connections of slow readers are"
+        " cut.",
+    )
     max_batch_tokens: int = Field(
         512,
         ge=1,

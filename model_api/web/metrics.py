@@ -86,6 +86,13 @@ class Metrics:
             ["event"],
             registry=registry,
         )
+        self.refusals = Counter(
+            "model_api_refusals",
+            "What the server refused before the application saw it: requests, connections, unsent answers (for want of"
+            " room) or a problem's type.",
+            ["what"],
+            registry=registry,
+        )
         self.queue_entries = Gauge("model_api_queue_entries", "Requests waiting or running now.", registry=registry)
         self.mount_up = Gauge(
             "model_api_mount_up", "1 if the last look at the shared file system succeeded.", registry=registry
@@ -113,6 +120,10 @@ class Metrics:
     def count_cache(self, event: str) -> None:
         """One event of the result cache, in cache.py's and cache_stores.py's words."""
         self.cache_events.labels(event).inc()
+
+    def count_refusal(self, what: str) -> None:
+        """The server refused something by itself; `what` is one of a few words."""
+        self.refusals.labels(what).inc()
 
     def observe_batch(self, rows: int, tokens: int) -> None:
         """One micro-batch that a lane ran; called on a runner thread."""

@@ -1,6 +1,5 @@
 """The request as this API reads it: its id, its caller, its JSON body. One object per request, on its own thread."""
 
-import ipaddress
 import re
 import secrets
 import socket
@@ -12,7 +11,7 @@ from typing import Any, cast
 
 import flask
 from flask import current_app
-from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from model_api.errors import InvalidInput, MalformedRequest, UnknownModel
 from model_api.jobs.start import Jobs
@@ -23,6 +22,7 @@ from model_api.settings import Settings
 from model_api.web.compression import InflatesTooFar, inflate
 from model_api.web.json_bodies import parse_object
 from model_api.web.metrics import Metrics
+from model_api.web.security.callers import caller_of, client_address
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON_TYPE_PATTERN = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
@@ -89,33 +89,24 @@ class ApiRequest(flask.Request):
             raise UnsupportedMediaType("the body must be JSON in UTF-8")
 
     def _read_body(self) -> bytes:
-        """The whole body, or an error: the framework's own stream ends silently at the limit and at a break."""
+        """The whole body, or an error. This project's own server hands over whole bodies only; another's stream may end
+        silently at a break."""
         settings: Settings = current_app.extensions["model_api_settings"]
         announced = self.content_length
         if announced is None and not self.environ.get("wsgi.input_terminated"):
             return b""
-        if announced is not None and announced > settings.max_body_bytes:
-            raise RequestEntityTooLarge
         wanted = settings.max_body_bytes + 1 if announced is None else announced
-        body = bytearray()
-        connection = self.environ.get("gunicorn.socket")
+        if wanted > settings.max_body_bytes + 1:
+            raise RequestEntityTooLarge
         try:
-            if connection is not None:
-                connection.settimeout(settings.request_timeout_s)  # of silence, else such a caller keeps its thread
-            while len(body) < wanted and (part := self.environ["wsgi.input"].read(wanted - len(body))):
-                body += part
-        except TimeoutError as error:
-            raise RequestTimeout("the body didn't arrive in time") from error
+            body: bytes = self.environ["wsgi.input"].read(wanted)
         except Exception as error:  # the server's own types for a broken transfer: they differ by server
             raise MalformedRequest("the body could not be read to its end") from error
-        finally:
-            if connection is not None:
-                connection.settimeout(None)
         if len(body) > settings.max_body_bytes:
             raise RequestEntityTooLarge
         if announced is not None and len(body) < announced:
             raise MalformedRequest(f"the body ended after {len(body)} of {announced} bytes")
-        return bytes(body)
+        return body
 
     def deadline(self) -> float:
         """In seconds of time.monotonic()."""
@@ -125,11 +116,12 @@ class ApiRequest(flask.Request):
     def context(self) -> CallContext:
         """Who asks and until when, for the service."""
         settings: Settings = current_app.extensions["model_api_settings"]
-        caller = client_address(self.environ, settings.proxy_hops)
+        peer = str(self.environ.get("REMOTE_ADDR") or "unknown")
+        address = client_address(peer, self.environ.get("HTTP_X_FORWARDED_FOR", ""), settings.proxy_hops)
         return CallContext(
             deadline=self.deadline(),
-            caller=caller,
-            canary_key=self.environ.get("HTTP_X_CANARY_KEY") or caller,
+            caller=caller_of(address),
+            canary_key=self.environ.get("HTTP_X_CANARY_KEY") or address,
             has_left=departure_check(self.environ.get("gunicorn.socket")),
             size_bytes=self.body_bytes,
             no_cache="no-cache" in self.environ.get("HTTP_CACHE_CONTROL", "").lower(),
@@ -165,29 +157,6 @@ def current_owner() -> str:
 
 def current_metrics() -> Metrics:
     return cast(Metrics, current_app.extensions["model_api_metrics"])
-
-
-def client_address(environ: dict[str, Any], proxy_hops: int) -> str:
-    """The client's address, `proxy_hops` trusted proxies away.
-
-    Each trusted proxy appends the peer that it saw to X-Forwarded-For, so the entry that many places from the end is
-    the first that a caller can't invent. Where it is missing or no address, the direct peer stands for the caller.
-    """
-    peer = str(environ.get("REMOTE_ADDR") or "unknown")
-    if not proxy_hops:
-        return peer
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    if len(forwarded) < proxy_hops:
-        return peer
-    entry = forwarded[-proxy_hops].strip()
-    if entry.startswith("["):
-        entry = entry[1:].partition("]")[0]
-    elif entry.count(":") == 1:
-        entry = entry.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(entry))
-    except ValueError:
-        return peer
 
 
 def departure_check(connection: object) -> Callable[[], bool]:

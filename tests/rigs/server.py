@@ -30,8 +30,12 @@ STOP_TIMEOUT_S = 60.0
 class Server(Api):
     """One instance of the application."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object], project: Path = ROOT) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, object], project: Path = ROOT, launcher: Sequence[str] = ()
+    ) -> None:
+        """`project` is the checkout that runs, `launcher` a command that runs its arguments."""
         self._project = project
+        self._launcher = launcher
         folder.mkdir(parents=True, exist_ok=True)
         self.instance = f"test-{uuid.uuid4().hex[:12]}"  # also how its processes are found, whoever their parent is
         self.port = free_port()
@@ -53,7 +57,7 @@ class Server(Api):
         assert self._process is None, "is running"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
+                [*self._launcher, sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
                 cwd=self._project,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

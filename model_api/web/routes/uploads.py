@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flask import current_app, request
+from flask import request
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import ValidationError
 from werkzeug.exceptions import RequestTimeout
@@ -12,7 +12,6 @@ from model_api.errors import InvalidInput, MalformedRequest, ModelApiError, NotS
 from model_api.jobs.documents import moment
 from model_api.jobs.uploads import CHUNK_BYTES, Upload
 from model_api.jobs.work import FILE
-from model_api.settings import Settings
 from model_api.web.job_schemas import JobBody, UploadAddress, UploadBody, UploadPath, UploadState
 from model_api.web.openapi import answer, problems
 from model_api.web.problems import InvalidBody, described, pointer
@@ -115,13 +114,9 @@ def _check_job(given: dict[str, Any]) -> None:
 
 def _chunks() -> Iterator[bytes]:
     """The body as it comes in, a part at a time."""
-    settings: Settings = current_app.extensions["model_api_settings"]
     environ = current_request().environ
     left = current_request().content_length
-    connection = environ.get("gunicorn.socket")
     try:
-        if connection is not None:
-            connection.settimeout(settings.request_timeout_s)  # of silence
         while left is None or left > 0:
             chunk = environ["wsgi.input"].read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
             if not chunk:
@@ -133,6 +128,3 @@ def _chunks() -> Iterator[bytes]:
         raise RequestTimeout("the bytes didn't arrive in time") from error
     except Exception as error:  # the server's own types for a broken transfer
         raise MalformedRequest("the bytes could not be read to their end") from error
-    finally:
-        if connection is not None:
-            connection.settimeout(None)

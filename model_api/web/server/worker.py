@@ -1,118 +1,98 @@
-"""gunicorn's gthread worker, which tells what gunicorn itself refuses (broken requests) as problem+json.
+"""gunicorn's worker: nothing that a client does slowly takes a thread, and nothing it does at all takes health.
 
-For gunicorn.conf.py: `worker_class = "model_api.web.server.worker.ProblemWorker"`. Flask never sees these requests.
+For gunicorn.conf.py: `worker_class = "model_api.web.server.worker.Worker"`. gunicorn starts it, watches it and starts
+it anew. The main thread (front.py) holds every connection until a request is whole, and writes what a slow reader
+hasn't taken; threads of a pool only ever have whole requests. /healthz is answered on the main thread itself.
 """
 
-import secrets
-import select
-import socket
-import threading
-from collections.abc import Mapping
+import os
+import time
 from typing import Any
 
-import orjson
-from gunicorn.http import errors
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker as GunicornWorker
 
-from model_api.web.server.client_socket import ClientSocket
-
-LINGER_S = 1.0
-LINGERING_PART = 3  # one in so many threads may wait for a connection's next request
-
-# gunicorn's exception -> status, title. Its own texts may quote the request, so they go to the log alone.
-REFUSALS: Mapping[type[Exception], tuple[int, str]] = {
-    errors.LimitRequestLine: (414, "URI Too Long"),
-    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large"),
-    errors.UnsupportedTransferCoding: (501, "Not Implemented"),
-    errors.ExpectationFailed: (417, "Expectation Failed"),
-    errors.ForbiddenProxyRequest: (403, "Forbidden"),
-    errors.InvalidResponseHeader: (500, "Internal Server Error"),  # by the app, so not the caller's fault
-    errors.InvalidResponseHeaderName: (500, "Internal Server Error"),
-    errors.ConfigurationProblem: (500, "Internal Server Error"),
-    errors.ParseException: (400, "Bad Request"),
-}
+from model_api.settings import Settings
+from model_api.web.metrics import Metrics
+from model_api.web.server import refusals
+from model_api.web.server.connection import Connection
+from model_api.web.server.front import LINGER_AT_STOP_S, Front
+from model_api.web.server.incoming import IncomingRequest
+from model_api.web.server.limits import raise_file_limit, server_limits
+from model_api.web.server.outgoing import OutgoingResponse
+from model_api.web.server.refusals import refusal_bytes
+from model_api.web.server.streamed_body import StreamedBody
 
 
-def refusal(error: BaseException) -> tuple[int, str]:
-    """Status and title for what stopped gunicorn from handing a request to the app."""
-    kinds = (REFUSALS[base] for base in type(error).__mro__ if base in REFUSALS)
-    return next(kinds, (500, "Internal Server Error"))
+class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
+    """One web process."""
 
+    alive: bool  # gunicorn's: False from the moment it is told to stop
 
-def refusal_bytes(status: int, title: str, request_id: str) -> bytes:
-    """The whole HTTP/1.1 response."""
-    slug = title.lower().replace(" ", "-")
-    document = {
-        "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
-        "detail": "the request could not be read as HTTP" if status != 500 else "the server failed; its log has more",
-        "instance": f"urn:request:{request_id}",
-        "request_id": request_id,
-    }
-    body = orjson.dumps(document)
-    head = (
-        f"HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
-        f"Connection: close\r\nX-Request-Id: {request_id}\r\nAccess-Control-Allow-Origin: *\r\n"
-        "Access-Control-Expose-Headers: X-Request-Id\r\nX-Content-Type-Options: nosniff\r\n\r\n"
-    )
-    return head.encode() + body
+    def run(self) -> None:
+        """The main thread, until the worker is told to stop and its last request is answered."""
+        raise_file_limit()
+        settings = self.wsgi.extensions.get("model_api_settings") or Settings()
+        metrics = self.wsgi.extensions.get("model_api_metrics") or Metrics()
+        limits = server_limits(settings)
+        self._base = {
+            "SCRIPT_NAME": "",
+            "SERVER_SOFTWARE": "model-api",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+        }
+        self._patience_s = settings.request_timeout_s
+        self._front = Front(self.sockets, limits, settings, answer=self.answer, count_refusal=metrics.count_refusal)
+        while self.alive and self.ppid == os.getppid():
+            self.notify()
+            self._front.turn(1.0)
+        self.alive = False
+        self._front.stop_accepting()
+        began = time.monotonic()
+        while (waited_s := time.monotonic() - began) < self.cfg.graceful_timeout:
+            self.notify()
+            if not self._front.busy() and waited_s > LINGER_AT_STOP_S:
+                break
+            self._front.turn(0.1)
+        self._front.close()
 
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        self._front.wake()
 
-class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gthread, with problem documents for refusals, and fewer changes of thread."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._may_linger = threading.Semaphore(self.cfg.threads // LINGERING_PART)
-
-    def handle(self, conn: Any) -> Any:
-        """Answer a request, and the next ones of its connection as long as they come without a pause; pool thread.
-
-        gthread itself gives a connection back to the main thread after every request, and the main thread gives it
-        to the pool again when the next one comes.
-        """
-        if not conn.initialized and not self.cfg.is_ssl:
-            conn.sock = ClientSocket(conn.sock)
-        while True:
-            outcome = super().handle(conn)
-            if not self._sent(conn.sock):
-                return False
-            if outcome is not True or not self.alive or not self._comes_soon(conn):
-                return outcome
-
-    def _sent(self, client: socket.socket) -> bool:
-        if not isinstance(client, ClientSocket):
-            return True
-        try:
-            client.flush()
-        except OSError:
-            self.log.debug("the client is gone before its answer")
-            return False
-        return True
-
-    def _comes_soon(self, conn: Any) -> bool:
-        """Wait a while for the next request, unless many threads do so already."""
-        if conn.is_http2 or conn.parser.unreader.buf.getvalue() or not self._may_linger.acquire(blocking=False):
-            return False
-        try:
-            readable = select.poll()
-            readable.register(conn.sock, select.POLLIN)
-            return bool(readable.poll(LINGER_S * 1e3))
-        finally:
-            self._may_linger.release()
-
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        status, title = refusal(exc)
-        request_id = secrets.token_hex(12)
-        fields = {"id": request_id, "status": status, "error": type(exc).__name__}
-        self.log.log(
-            40 if status == 500 else 30,
-            "request refused",
-            exc_info=exc if status == 500 else None,
-            extra={"fields": fields},
+    def answer(self, connection: Connection, request: IncomingRequest) -> bool:
+        """Answer on the calling thread; whether the connection can take another request. Never raises."""
+        response = OutgoingResponse(
+            request,
+            lambda data: connection.send_streaming(data, self._patience_s),
+            keep_alive=request.keep_alive and self.alive,
         )
+        environ = request.environ(self._base)
+        if request.streamed:
+            environ["wsgi.input"] = StreamedBody(connection, request, self._patience_s)
+        address, port = connection.sock.getsockname()[:2] if connection.peer else ("localhost", 0)
+        environ |= {
+            "REMOTE_ADDR": connection.peer or "unknown",
+            "SERVER_NAME": address,
+            "SERVER_PORT": str(port),
+            "gunicorn.socket": connection.sock,
+        }
         try:
-            client.sendall(refusal_bytes(status, title, request_id))
+            response.run(self.wsgi, environ)
         except OSError:
-            self.log.debug("the client of a refused request is gone")
+            connection.gone = True
+            return False
+        except Exception:
+            self.log.exception("a request failed outside of the application")
+            if response.begun:
+                connection.gone = True  # what was sent of it is all there is
+            else:
+                connection.unsent += refusal_bytes(refusals.FAILED)
+            return False
+        if request.streamed and not request.whole:
+            connection.discarding = True  # it was answered before its end
+            return False
+        return response.keep_alive and request.keep_alive

@@ -1,5 +1,6 @@
 """The edge under a real gunicorn, driven over plain sockets with requests that no client library would send."""
 
+import http.client
 import json
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -32,8 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path
     (folder / "gunicorn.conf.py").write_text(CONFIG)
     listener = socket.create_server(("127.0.0.1", 0))
     log = folder / "log"
-    command = [sys.executable, "-m", "gunicorn", "--config", str(folder / "gunicorn.conf.py"), "--threads", "8"]
-    command += ["--worker-class", "model_api.web.server.worker.ProblemWorker", "--bind", f"fd://{listener.fileno()}"]
+    command = [sys.executable, "-m", "gunicorn", "--config", str(folder / "gunicorn.conf.py")]
+    command += ["--worker-class", "model_api.web.server.worker.Worker", "--bind", f"fd://{listener.fileno()}"]
     command += ["--no-control-socket", "tests.rigs.waiting_app:create()"]
     with (
         log.open("wb") as output,
@@ -181,10 +182,87 @@ def test_every_concurrent_caller_gets_its_own_answer(port: int) -> None:
         assert len(list(callers.map(call, range(256)))) == 256
 
 
+ASK = JSON_HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(SIM), SIM)
+
+
+def read_answer(stream: BinaryIO) -> tuple[bytes, bytes]:
+    """Status line and body of the next answer."""
+    status = stream.readline()
+    headers = dict(line.lower().split(b": ", 1) for line in iter(stream.readline, b"\r\n"))
+    return status, stream.read(int(headers.get(b"content-length", b"0")))
+
+
+def test_requests_sent_ahead_are_answered_in_order(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rb") as stream:
+        connection.sendall(ASK + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + ASK + ASK[:-5])
+        bodies = [read_answer(stream)[1] for _ in range(3)]
+        connection.sendall(ASK[-5:])
+        bodies.append(read_answer(stream)[1])
+    assert [b"sims" in body for body in bodies] == [True, False, True, True]
+
+
+def test_too_many_requests_sent_ahead_are_refused(port: int) -> None:
+    problem(exchange(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000), 400)
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
+def test_an_offer_of_another_protocol_is_passed_over(port: int, upgrade: bytes) -> None:
+    offer = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\nUpgrade: " + upgrade + b"\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rb") as stream:
+        for _ in range(2):
+            connection.sendall(ASK.replace(b"\r\n", offer, 1))
+            status, body = read_answer(stream)
+            assert status.startswith(b"HTTP/1.1 200")
+            assert b"sims" in body
+
+
+def test_a_client_that_asks_first_is_told_to_go_on(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rb") as stream:
+        head, _, body = ASK.partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert stream.readline() == b"\r\n"
+        connection.sendall(body)
+        assert b"sims" in read_answer(stream)[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content_type", "n_bytes", "status"),
+    [
+        ("POST", "/sim", "text/plain", 19_000, 415),
+        ("POST", "/nowhere", "application/json", 19_000, 404),
+        ("PUT", "/sim", "application/json", 19_000, 405),
+        ("POST", "/sim", "application/json", 9_000_000, 413),
+        ("POST", "/nowhere", "text/plain", 9_000_000, 413),
+    ],
+)
+def test_a_refusal_reaches_who_sends_a_body_first(
+    port: int, method: str, path: str, content_type: str, n_bytes: int, status: int
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, b"x" * n_bytes, {"Content-Type": content_type})  # no broken pipe
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["status"]) == (status, status)
+    connection.close()
+
+
+def test_a_header_can_not_pass_for_another(port: int) -> None:
+    head = JSON_HEAD + b"X_Request_Id: forged\r\nX-Request-Id: own\r\n"
+    answer = exchange(port, head + b"Content-Length: %d\r\n\r\n" % len(SIM), SIM)
+    assert answer[1]["x-request-id"] == "own"
+
+
+def test_an_old_client_s_connection_ends_with_its_answer(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rb") as stream:
+        connection.sendall(ASK.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert b"sims" in read_answer(stream)[1]
+        assert stream.read() == b""
+
+
 def test_kept_alive_connections_never_use_up_the_threads(port: int) -> None:
-    """Eight threads: more connections than that have asked once and may ask again at any moment."""
+    """More connections than threads have asked once and may ask again at any moment."""
     ask = JSON_HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(SIM), SIM)
-    connections = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(20)]
+    connections = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(300)]
     try:
         for _ in range(2):
             for connection in connections:
