@@ -19,10 +19,10 @@ from model_api.repository.manifest import NAME_PATTERN
 from model_api.serving.calls import Answer, CallContext, ModelService
 from model_api.serving.heavy_work import heavy_work
 from model_api.settings import Settings
+from model_api.web.callers import caller_of, client_address
 from model_api.web.compression import InflatesTooFar, inflate
 from model_api.web.json_bodies import parse_object
 from model_api.web.metrics import Metrics
-from model_api.web.security.callers import caller_of, client_address
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON_TYPE_PATTERN = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")

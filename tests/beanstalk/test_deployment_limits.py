@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from model_api.settings import Settings
+from model_api.web.server.front import IDLE_S
 from scripts.beanstalk.saved_configuration import ENVIRONMENT
 from scripts.rehearsal.ebextensions import extensions_of
 from tests.rigs.get_config import write_get_config
@@ -59,8 +60,8 @@ def test_every_outer_wait_is_longer(nginx_limits: dict[str, str]) -> None:
     assert waits == sorted(set(waits))
 
 
-def test_gunicorn_keeps_connections_longer_than_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gunicorn_settings(monkeypatch)["keepalive"] > NGINX_KEEPALIVE_S
+def test_the_server_keeps_connections_longer_than_nginx() -> None:
+    assert IDLE_S > NGINX_KEEPALIVE_S
 
 
 def test_a_stopping_instance_finishes_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ def api(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[
         "MODEL_API_MODELS": "tiny",
         "MODEL_API_LANES": 1,
         "MODEL_API_CACHE": "memory",
-        # A thread per caller, so that all are in the application at once. Who joins takes no place in the queue itself.
-        "MODEL_API_MAX_QUEUE_ENTRIES": CALLERS,
+        # A thread per caller, so that all are in the application at once. Who joins takes a place in the queue, too.
+        "MODEL_API_MAX_QUEUE_ENTRIES": CALLERS * 3 // 2,  # of which one caller may hold three quarters
     }
     with server(tmp_path_factory.mktemp("api"), **settings) as api:
         api.wait_until_ready()

@@ -17,7 +17,7 @@ from typing import Any
 
 from model_api.serving.shares import Shares
 from model_api.settings import Settings
-from model_api.web.security.callers import caller_of
+from model_api.web.callers import caller_of
 from model_api.web.server import refusals
 from model_api.web.server.connection import Connection
 from model_api.web.server.deadlines import Deadlines

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from model_api.serving.shares import Shares
 from model_api.serving.turnstile import Turnstile
-from model_api.web.security.callers import caller_of, client_address
+from model_api.web.callers import caller_of, client_address
 from model_api.web.server import refusals
 from model_api.web.server.connection import Connection
 from model_api.web.server.incoming import IncomingRequest

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_api.web.security.callers import caller_of, client_address
+from model_api.web.callers import caller_of, client_address
 
 
 @pytest.mark.parametrize(
