@@ -84,8 +84,9 @@ class UnknownModel(RequestError):
 class VersionNotLoaded(RequestError):
     """The model is known, that version (or canary) of it isn't loaded here."""
 
-    def __init__(self, name: str, version: str) -> None:
-        super().__init__(f"{name}@{version} is not loaded here; GET /models/{name} lists what is")
+    def __init__(self, name: str, version: str, what_became_of_it: str = "") -> None:
+        why = f": {what_became_of_it}" if what_became_of_it else ""
+        super().__init__(f"{name}@{version} is not loaded here{why}; GET /models/{name} lists what is")
         self.name = name
         self.version = version
 

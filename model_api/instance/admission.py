@@ -51,10 +51,23 @@ class Admission:
 
 
 def protected_digests(models: Iterable[ManagedModel], leaving: Iterable[Version]) -> tuple[str, ...]:
-    """Copies in the local store that must not make room for others: what is loaded, and every `previous`."""
+    """Copies in the local store that must not make room for others: what is loaded, and what stands in for stable."""
     digests = {version.manifest.digest for version in leaving}
     for model in models:
         digests |= {version.manifest.digest for version in model.versions.values()}
-        if model.refs.previous:
-            digests.add(model.refs.previous.digest)
+        digests |= {ref.digest for ref in model.refs.stand_ins()}
     return tuple(sorted(digests))
+
+
+def taken_out_for(
+    version: Version, model: ManagedModel, models: Iterable[ManagedModel], room: Room
+) -> Sequence[Version]:
+    """What is unloaded to make room for `version` of `model`, taken out of its model here: what only pinned callers ask
+    for; else what gives way in its own model."""
+    leaving = [one for other in models for one in other.release_pinned()]
+    if not leaving:
+        serving = model.give_way(version, room.lacking_bytes)
+        leaving = [] if serving is None else [serving]
+    for one in leaving:
+        one.log("version unloaded first", reason=room.reason())
+    return leaving

@@ -1,9 +1,10 @@
 """One model on this instance: what is published of it, its versions here, and how both are shown."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from model_api.instance.planning import Phase
@@ -13,6 +14,16 @@ from model_api.repository.published import Published
 from model_api.repository.refs import Canary, Ref, Refs
 
 log = logging.getLogger(__name__)
+_GONE_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A version that serves no longer and still answers `name@version`, until a time.monotonic() second."""
+
+    until: float
+    since: str
+    pin_s: float
 
 
 @dataclass
@@ -24,6 +35,8 @@ class ManagedModel:
     versions: dict[Ref, Version] = field(default_factory=dict)
     serving: Version | None = None
     fault: str = ""  # what went wrong in dealing with it; no other model is concerned
+    pins: dict[Ref, Pin] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)  # version -> what became of it, the latest few
 
     @property
     def refs(self) -> Refs:
@@ -57,12 +70,46 @@ class ManagedModel:
 
     def phases(self) -> dict[Ref, Phase]:
         """Of its versions here, and of those that the refs name and the repository can't read."""
-        named = (self.refs.stable, self.refs.previous)
+        named = (self.refs.stable, *self.refs.stand_ins())
         unreadable = {ref: Phase.REFUSED for ref in named if ref and ref.version in self.published.refused}
         return unreadable | {ref: version.phase for ref, version in self.versions.items()}
 
     def attempts(self) -> dict[Ref, int]:
         return {ref: version.attempts for ref, version in self.versions.items()}
+
+    def let_go(self, refs: Collection[Ref], now: float, pin_s: float) -> list[Version]:
+        """Take out those versions of `refs`, which the plan would unload, that needn't stay: a ready one still answers
+        callers of `name@version` for `pin_s` seconds, unless the model as a whole is unloaded."""
+        left = []
+        for ref in refs:
+            version = self.versions.get(ref)
+            if version is None:
+                continue
+            if version.phase == Phase.READY and self.refs.stable is not None:
+                since = datetime.now(UTC).isoformat(timespec="seconds")
+                if now < self.pins.setdefault(ref, Pin(now + pin_s, since, pin_s)).until:
+                    continue
+            left.append(self._take_out(ref))
+        return left
+
+    def unpin_all_but(self, refs: Collection[Ref]) -> None:
+        """What is named or serves again isn't pinned."""
+        self.pins = {ref: pin for ref, pin in self.pins.items() if ref in refs}
+
+    def release_pinned(self) -> list[Version]:
+        """Take out all that is only kept for callers of `name@version`."""
+        return [self._take_out(ref) for ref in list(self.pins)]
+
+    def _take_out(self, ref: Ref) -> Version:
+        pin = self.pins.pop(ref, None)
+        if pin is not None and self.refs.stable is not None:
+            self.gone.pop(ref.version, None)
+            self.gone[ref.version] = (
+                f"version {self.refs.stable.version} replaced it at {pin.since}, and pinned callers are answered for"
+                f" {pin.pin_s:g} s after that, memory allowing"
+            )
+            self.gone = dict(list(self.gone.items())[-_GONE_KEPT:])
+        return self.versions.pop(ref)
 
     def state(self) -> str:
         """serving; degraded (something else than stable serves); else how far stable is, refused, or unpublished."""
@@ -81,7 +128,12 @@ class ManagedModel:
         canary = self.refs.canary
         chosen = ready.get(canary.version) if canary else None
         percent = canary.percent if canary and chosen else 0.0
-        return Answering(self.name, self.serving, chosen, percent, ready, f"it is {self.state()}")
+        stable = self.published.manifests.get(self.refs.stable.version) if self.refs.stable else None
+        task = stable.task if stable else None
+        undecided = self.published.plain and self.published.accepted is None
+        return Answering(
+            self.name, self.serving, chosen, percent, ready, f"it is {self.state()}", task, dict(self.gone), undecided
+        )
 
     def describe(self) -> dict[str, Any]:
         """As GET /models/<name> shows it."""

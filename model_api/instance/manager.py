@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from model_api.errors import ModelApiError, ModelNotReady
-from model_api.instance.admission import Admission, Room, protected_digests
+from model_api.instance.admission import Admission, Room, protected_digests, taken_out_for
 from model_api.instance.load_order import LoadOrder
 from model_api.instance.managed_model import ManagedModel, describe_all
 from model_api.instance.planning import Phase, plan
@@ -69,18 +69,18 @@ class Manager:
         self._by_group: dict[ProcessGroup, Version] = {}
         self._leaving: list[Version] = []
         self._watch = Watch(settings.load_timeout_s)
-        self._observed = False
-        self._stopping = False
+        self._observed = self._stopping = False
         self._repository = Repository(settings.efs_root, settings.settle_s, poll_s=settings.poll_s)
         self._poller = Poller(
             self._repository,
             settings.local_store,
             settings.models,
             settings.poll_s,
+            self.serving,
             on_recalled=lambda recalled: self._events.put(lambda: self._take(recalled)),
             on_observed=lambda observed: self._events.put(lambda: self._observe(observed)),
         )
-        self._reporter = StatusReporter(settings, self.describe, lambda: self._repository.heartbeat_s)
+        self._reporter = StatusReporter(settings, self.describe, self.serving, lambda: self._repository.heartbeat_s)
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
 
     def start(self) -> None:
@@ -130,11 +130,11 @@ class Manager:
                 log.exception("the manager failed on an event")
 
     def _seconds_to_next_timer(self) -> float:
-        times = [v.drain_until for v in self._leaving]
+        times = [v.drain_until for v in self._leaving] + ([self._watch.at] if self._by_group else [])
         if not self._readiness.ready and not self._observed:
             times.append(self._readiness.patient_until())
-        times += [self._watch.at] if self._by_group else []
         times += [v.retry_at for v in self._versions() if v.phase in (Phase.FAILED, Phase.WAITING)]
+        times += [pin.until for model in self._models.values() for pin in model.pins.values()]
         return min(3600.0, max(0.0, min(times, default=math.inf) - time.monotonic()))
 
     def _observe(self, observed: Mapping[str, Published]) -> None:
@@ -164,17 +164,20 @@ class Manager:
         with model.barrier():
             serving = model.serving.ref if model.serving else None
             step = plan(model.refs, model.phases(), serving)
+            model.unpin_all_but(step.unload)
             for ref in step.load:
                 manifest = model.published.manifests.get(ref.version)
                 if manifest is not None and manifest.digest == ref.digest:
                     model.versions[ref] = version = Version(manifest)
                     version.wait_for_turn()
             model.serving = model.versions[step.serve] if step.serve else None
-            leaving = [model.versions.pop(ref) for ref in step.unload if ref in model.versions]
-            if leaving:  # new requests must go to the new version before the old one stops taking them
-                self._publish_table()
-            for version in leaving:
-                self._drain(version)
+            self._unload(model.let_go(step.unload, time.monotonic(), self._settings.pin_s))
+
+    def _unload(self, leaving: Sequence[Version]) -> None:
+        if leaving:  # new requests must go to another version before these stop taking them
+            self._publish_table()
+        for version in leaving:
+            self._drain(version)
 
     def _start_loads(self) -> None:
         while version := self._loads.next(self._models.values(), self.serving.asked_at()):
@@ -202,12 +205,10 @@ class Manager:
 
     def _wait_for_memory(self, model: ManagedModel, version: Version, room: Room) -> None:
         """Try again later; what gives way for it leaves now."""
-        reason, leaving = room.reason(), model.give_way(version, room.lacking_bytes)
-        if leaving is not None:
-            leaving.log("version unloaded first", reason=reason)
-            self._publish_table()
-            self._drain(leaving)
-        version.wait_for_memory(reason)
+        leaving = taken_out_for(version, model, self._models.values(), room)
+        self._unload(leaving)
+        version.made_room |= bool(leaving)
+        version.wait_for_memory(room.reason())
 
     def _versions(self) -> list[Version]:
         return [version for model in self._models.values() for version in model.versions.values()]
@@ -293,6 +294,7 @@ class Manager:
     def _publish_table(self) -> None:
         self._described = describe_all(self._models, self._repository.oddities)
         self._verdicts = self._readiness.verdicts(self._models)
-        self.serving.replace({n: m.answering() for n, m in self._models.items()}, complete=self._observed)
+        rows = {name: model.answering() for name, model in self._models.items()}
+        self.serving.replace(rows, complete=self._observed, sim_choice=self._poller.sim_choice())
         loaded = [(v.name, v.manifest.version, str(v.phase)) for v in self._versions()]
         self._on_loaded(loaded + [(v.name, v.manifest.version, "draining") for v in self._leaving])

@@ -32,23 +32,30 @@ class Plan:
 def plan(wanted: Refs, have: Mapping[Ref, Phase], serving: Ref | None) -> Plan:
     """The next step for one model.
 
-    A new stable version is loaded beside the old one, which serves until the new one is ready. If it can't be had,
-    whatever serves goes on; if nothing does (a start), `previous` is loaded in its place. A version nobody names any
-    more is unloaded, but never before its successor serves.
+    A new stable version is loaded beside the old one, which serves until the new one is ready. If it is refused for
+    good, the first stand-in of the refs that can be had (the last good version, else previous) takes its place on every
+    instance, whatever served there before: two instances that see the same refs end with the same version. If it only
+    fails for now, what serves goes on, and stand-ins are loaded where nothing does. A version nobody names any more is
+    unloaded, but never before its successor serves.
     """
-    stable, previous, canary = wanted.stable, wanted.previous, wanted.canary
+    stable, canary, stand_ins = wanted.stable, wanted.canary, wanted.stand_ins()
     if stable is None and canary is None:
         return Plan((), None, None, tuple(have))
 
     def is_ready(ref: Ref | None) -> bool:
         return ref is not None and have.get(ref) == Phase.READY
 
-    serve = next((ref for ref in (stable, serving, previous) if is_ready(ref)), None)
+    refused = stable is None or have.get(stable) == Phase.REFUSED
+    order = (stable, *stand_ins, serving) if refused else (stable, serving, *stand_ins)
+    serve = next((ref for ref in order if is_ready(ref)), None)
     canary_ref = Ref(canary.version, canary.digest) if canary else None
     named = [ref for ref in (stable, canary_ref) if ref is not None]
     stable_failed = stable is not None and have.get(stable) in (Phase.FAILED, Phase.REFUSED)
-    if stable_failed and previous is not None and (serve is None or serve == previous):
-        named.append(previous)
+    for ref in stand_ins if stable_failed else ():
+        if refused or serve in (None, ref):
+            named.append(ref)
+        if have.get(ref) not in (Phase.FAILED, Phase.REFUSED):
+            break
     keep = {*named, serve}
     return Plan(
         load=tuple(dict.fromkeys(ref for ref in named if ref not in have)),
@@ -59,7 +66,7 @@ def plan(wanted: Refs, have: Mapping[Ref, Phase], serving: Ref | None) -> Plan:
 
 
 def has_verdict(wanted: Refs, have: Mapping[Ref, Phase], serving: Ref | None, attempts: Mapping[Ref, int]) -> bool:
-    """Whether a start may stop waiting for this model: it serves, or neither stable nor previous can be had.
+    """Whether a start may stop waiting for this model: it serves, or neither stable nor a stand-in can be had.
 
     A version that failed `ATTEMPTS_BEFORE_VERDICT` times goes on being tried, but holds up readiness no longer.
     """
@@ -71,4 +78,4 @@ def has_verdict(wanted: Refs, have: Mapping[Ref, Phase], serving: Ref | None, at
             return True
         return have.get(ref) == Phase.FAILED and attempts.get(ref, 0) >= ATTEMPTS_BEFORE_VERDICT
 
-    return hopeless(wanted.stable) and hopeless(wanted.previous)
+    return all(hopeless(ref) for ref in (wanted.stable, *wanted.stand_ins()))

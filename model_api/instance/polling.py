@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_api.errors import RepositoryUnavailable
-from model_api.local_store.last_seen import recall, remember
+from model_api.instance.serving_table import ServingTable
+from model_api.local_store.last_seen import recall, recall_sim_model, remember
 from model_api.repository.published import Published
 from model_api.repository.reader import Repository
 
@@ -35,6 +36,7 @@ class Poller:
         store: Path,
         names: Collection[str] | None,
         poll_s: float,
+        serving: ServingTable,
         *,
         on_recalled: Callable[[Mapping[str, Published]], None],
         on_observed: Callable[[Mapping[str, Published]], None],
@@ -44,6 +46,7 @@ class Poller:
         self._repository = repository
         self._store = store
         self._names = names
+        self._serving = serving
         self._on_recalled = on_recalled
         self._on_observed = on_observed
         self._stop = threading.Event()
@@ -57,6 +60,10 @@ class Poller:
 
     def start(self) -> None:
         self._thread.start()
+
+    def sim_choice(self) -> str | None:
+        """The model that the authors chose for /sim, as of the last whole look. Any thread."""
+        return self._repository.sim_choice
 
     def stop(self) -> None:
         """Ask it to end; it isn't waited for, since it may be hanging."""
@@ -115,10 +122,13 @@ class Poller:
         except Exception as error:
             log.warning("what was seen last can't be read", extra={"fields": {"reason": str(error)}})
         self._repository.seed(remembered)
+        sim_model = recall_sim_model(self._store)
+        if sim_model is not None:
+            self._serving.adopt_sim_model(sim_model)
         self._on_recalled({n: p for n, p in remembered.items() if self._names is None or n in self._names})
 
     def _remember(self, observed: Mapping[str, Published]) -> None:
         try:
-            remember(self._store, observed)
+            remember(self._store, observed, self._serving.sim_model())
         except Exception as error:
             log.warning("what was seen can't be kept for a restart", extra={"fields": {"reason": str(error)}})

@@ -20,6 +20,9 @@ class Answering:
     percent: float = 0.0
     ready: Mapping[str, Version] = field(default_factory=dict)  # by version's name
     why_not: str = "it is being loaded"
+    task: str | None = None  # of the stable version, loaded or not
+    gone: Mapping[str, str] = field(default_factory=dict)  # by version: what became of it
+    undecided: bool = False  # a plain copy that isn't found whole yet, and may be of any task
 
     def choose(self, tag: str, canary_key: str) -> Version:
         """The version for `name@tag`, "" for the name alone. Raises VersionNotLoaded or ModelNotReady."""
@@ -34,7 +37,7 @@ class Answering:
             if chosen is None:
                 raise ModelNotReady(self.name, self.why_not)
         if chosen is None:
-            raise VersionNotLoaded(self.name, tag)
+            raise VersionNotLoaded(self.name, tag, self.gone.get(tag, ""))
         return chosen
 
 
@@ -51,11 +54,40 @@ class ServingTable:
         self._rows: Mapping[str, Answering] = {}
         self._complete = False
         self._asked_at: dict[str, float] = {}  # model -> when a caller last asked for it, time.monotonic() seconds
+        self._sim: str | None = None
+        self._others_asked = False
 
-    def replace(self, rows: Mapping[str, Answering], *, complete: bool) -> None:
-        """`complete`: what isn't among them isn't published; else it may only not have been seen yet."""
+    def replace(self, rows: Mapping[str, Answering], *, complete: bool, sim_choice: str | None = None) -> None:
+        """`complete`: what isn't among them isn't published; else it may only not have been seen yet. `sim_choice`:
+        the model that authors chose for /sim."""
         self._rows, self._complete = dict(rows), complete
         self._asked_at = {name: at for name, at in self._asked_at.items() if name in rows}
+        if sim_choice is not None and sim_choice in rows:
+            self._sim = sim_choice
+        elif complete and (self._sim is None or self._sim not in rows):
+            embeddings = [row.name for row in rows.values() if row.task == "embedding"]
+            alone = len(embeddings) == 1 and not any(row.undecided for row in rows.values())
+            self._sim = embeddings[0] if alone and self._others_asked else None
+
+    def sim_model(self) -> str | None:
+        """What answers /sim where the caller names no model: the authors' choice, else the one that did so before, else
+        the only embedding model. None where that can't be told."""
+        return self._sim
+
+    def asks_for_sim_model(self) -> bool:
+        """Whether neither the authors nor this instance's memory say what answers /sim, and nobody was asked."""
+        return self._complete and self._sim is None and not self._others_asked
+
+    def adopt_sim_model(self, name: str) -> None:
+        """What answered /sim in an earlier process of this instance. A choice of the authors comes before it."""
+        if self._sim is None:
+            self._sim = name
+
+    def hear_sim_model(self, name: str | None) -> None:
+        """What answers /sim on the other instances; None if they don't say, and then this one may choose."""
+        self._others_asked = True
+        if name is not None:
+            self.adopt_sim_model(name)
 
     def asked_at(self) -> Mapping[str, float]:
         """When callers last asked for each model, answered or not: time.monotonic() seconds by name."""

@@ -3,12 +3,16 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from model_api.errors import RepositoryUnavailable
+from model_api.instance.serving_table import ServingTable
 from model_api.repository.layout import Layout, mount_check
-from model_api.repository.statuses import beat_status, remove_status, write_status
+from model_api.repository.statuses import beat_status, read_statuses, remove_status, write_status
 from model_api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -21,11 +25,13 @@ class StatusReporter:
         self,
         settings: Settings,
         describe: Callable[[], list[dict[str, Any]]],
+        serving: ServingTable,
         heartbeat_s: Callable[[], float],
     ) -> None:
         """`heartbeat_s`: the pause between two heartbeats, as of now."""
         self._settings = settings
         self._describe = describe
+        self._serving = serving
         self._heartbeat_s = heartbeat_s
         self._told: dict[str, Any] | None = None  # what the file says
         self._told_at = 0.0
@@ -49,7 +55,18 @@ class StatusReporter:
         return Layout(self._settings.efs_root).statuses
 
     def _document(self) -> dict[str, Any]:
-        return {"models": [_without_timelines(model) for model in self._describe()]}
+        only = {} if self._settings.models is None else {"only": list(self._settings.models)}
+        sim = self._settings.sim_model or self._serving.sim_model()
+        return {"models": [_without_timelines(model) for model in self._describe()], "sim": sim, **only}
+
+    def _ask_others(self) -> None:
+        """Once, where nothing here says which model answers /sim: it is what the others answer with."""
+        if not self._serving.asks_for_sim_model():
+            return
+        used: Counter[str] = Counter()
+        with suppress(OSError, RepositoryUnavailable):
+            used.update(status.sim for status in read_statuses(self._folder()).values() if status.sim)
+        self._serving.hear_sim_model(min(used, key=lambda name: (-used[name], name), default=None))
 
     def _report(self) -> None:
         """Raises RepositoryUnavailable, OSError."""
@@ -67,6 +84,7 @@ class StatusReporter:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._ask_others()
             try:
                 self._report()
                 self._told_failure = ""

@@ -22,14 +22,15 @@ FILE_NAME = "last_seen.json"
 _MAX_BYTES = 256 * 2**20
 
 
-def remember(store: Path, observation: Mapping[str, Published]) -> None:
-    """Replace what was remembered, if it differs. Raises OSError."""
+def remember(store: Path, observation: Mapping[str, Published], sim_model: str | None = None) -> None:
+    """Replace what was remembered, if it differs; `sim_model` answers /sim for callers that name none. Raises
+    OSError."""
     models = {}
     for name, published in observation.items():
         with contextlib.suppress(Refused):  # too much of it to be written down; the others are
             if published.refs is not None:
                 models[name] = _to_raw(published)
-    text = json.dumps({"models": models}, indent=1) + "\n"
+    text = json.dumps({"models": models, "sim_model": sim_model}, indent=1) + "\n"
     file = store / FILE_NAME
     try:
         if file.read_text("utf-8") == text:
@@ -55,6 +56,15 @@ def recall(store: Path) -> dict[str, Published]:
         except Exception:  # noqa: S112 - whatever is wrong with one entry, the others are remembered
             continue
     return found
+
+
+def recall_sim_model(store: Path) -> str | None:
+    """The model that answered /sim; None if nothing is remembered."""
+    try:
+        name = read_json(store / FILE_NAME, _MAX_BYTES)["sim_model"]
+    except (OSError, Refused, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _to_raw(published: Published) -> dict[str, Any]:

@@ -6,30 +6,36 @@ No clocks are compared. Stdlib only, Python 3.9: the publisher's far side runs i
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_api.errors import RefsConflict, Refused
+from model_api.publishing import history, sim_choice
 from model_api.publishing.announce import announced
-from model_api.repository.bounded_files import read_bounded
-from model_api.repository.checksums import SUMS_NAME, format_sums
-from model_api.repository.files import locked_file, make_dirs, sync_folder, write_aside
-from model_api.repository.folder_content import hash_folder_entries
-from model_api.repository.folder_signature import take_signature
-from model_api.repository.generation import Generation
-from model_api.repository.layout import LAYOUT_VERSION, Layout, mount_check
-from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, check_name
-from model_api.repository.refs import (
-    MAX_REFS_BYTES,
-    Ref,
-    Refs,
-    rolled_back,
-    unloaded,
+from model_api.publishing.rules import (
+    serves_the_same,
     with_canary,
+    with_evidence,
+    with_proof,
     with_published,
     with_stable,
 )
+from model_api.publishing.terms import NO_TERMS, Terms
+from model_api.repository.bounded_files import read_bounded
+from model_api.repository.checksums import SUMS_NAME, format_sums
+from model_api.repository.files import locked_file, make_dirs, write_aside
+from model_api.repository.folder_content import hash_folder_entries
+from model_api.repository.folder_signature import take_signature
+from model_api.repository.generation import Generation
+from model_api.repository.layout import LAYOUT_VERSION, MARKER_NAME, Layout, mount_check
+from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, check_name
+from model_api.repository.refs import MAX_REFS_BYTES, Ref, Refs
+
+RESERVED_VERSIONS = frozenset({"canary", "stable", "previous", "last_good", "latest", "none"})
+MAX_NUMBER_DIGITS = 9
+_OF_A_HALF_STORE = frozenset({"models", "status", f".{MARKER_NAME}.new"})  # somebody was killed while setting it up
 
 
 @dataclass(frozen=True)
@@ -39,19 +45,33 @@ class Outcome:
     ref: Ref
     changed: bool
     message: str
+    warnings: tuple[str, ...] = ()
+    before: Refs = Refs(0)  # what served
 
 
-def init(root: Path) -> bool:
-    """Set up an empty store. True if the marker is new; a store that exists stays as it is. Raises OSError,
+def init(root: Path, force: bool = False) -> bool:
+    """Set up an empty store. True if the marker is new; a store that exists stays as it is. Raises Refused for a
+    folder that holds something and isn't a mount, or whose parent isn't there, unless forced; OSError,
     RepositoryUnavailable for a store of another layout."""
     layout = Layout(root)
     if layout.marker.exists():
         mount_check(root)
         return False
+    if not force:
+        _require_place(root)
     make_dirs(layout.models)
     write_aside(layout.generation, Generation().to_json())
     write_aside(layout.marker, LAYOUT_VERSION + "\n")
     return True
+
+
+def _require_place(root: Path) -> None:
+    """Raises Refused where a new store would be a slip of the pen."""
+    if not root.exists():
+        if not root.parent.is_dir():
+            raise Refused("", f"{root.parent} doesn't exist, so {root} looks like a typo; --force makes both")
+    elif not os.path.ismount(root) and any(path.name not in _OF_A_HALF_STORE for path in root.iterdir()):
+        raise Refused("", f"{root} holds other things and isn't a mount; --force sets a store up there all the same")
 
 
 @contextlib.contextmanager
@@ -70,29 +90,38 @@ def read_refs(layout: Layout, name: str) -> Refs:
         return Refs(0)
 
 
-def change_refs(layout: Layout, name: str, change: Callable[[Refs], Refs]) -> Refs:
-    """Apply `change` to the refs, under `locked`. Raises what `change` raises, and RefsConflict if somebody wrote in
-    between all the same (advisory locks bind only those who take them)."""
+def change_refs(
+    layout: Layout, name: str, did: str, change: Callable[[Refs], Refs], terms: Terms = NO_TERMS, log: bool = False
+) -> Refs:
+    """Take down what the instances say, apply `change`, and log it as `did` if it changed what serves, or `log` says
+    so. Under `locked`. Raises what `change` raises, and RefsConflict if the expected version isn't stable, or if
+    somebody wrote in between all the same (advisory locks bind only those who take them)."""
     before = read_refs(layout, name)
-    after = change(before)
-    if after == before:
+    terms.check(before, name)
+    after = change(with_evidence(before, name, terms.statuses))
+    if after == before and not log:
         return before
+    if log or not serves_the_same(before, after):  # else only what is known of the versions differs
+        after = replace(after, generation=max(before.generation, after.generation) + 1)
     if read_refs(layout, name) != before:
         raise RefsConflict(f"{name}: somebody else changed {layout.refs(name).name} just now; try again")
     with announced(layout, name):
+        if log or not serves_the_same(before, after):
+            history.append(layout, name, history.entry_of(did, before, after, terms))
         write_aside(layout.refs(name), after.to_json())
     return after
 
 
-def _require_model(layout: Layout, name: str) -> None:
+def require_model(layout: Layout, name: str) -> None:
+    """Raises Refused if no such model was ever published, RepositoryUnavailable."""
     check_name("model", name)
     mount_check(layout.root)
     if not layout.refs(name).exists():
         raise Refused("", f"no model named {name!r} is published in {layout.root}")
 
 
-def on_disk(layout: Layout, name: str, version: str) -> Ref:
-    """The version that lies in versions/. Raises Refused if it isn't there or its manifest is bad."""
+def manifest_on_disk(layout: Layout, name: str, version: str) -> Manifest:
+    """Of a version that lies in versions/. Raises Refused if it isn't there or its manifest is bad."""
     try:
         file = layout.version(name, check_name("version", version)) / MANIFEST_NAME
         text = read_bounded(file, MAX_MANIFEST_BYTES)
@@ -102,14 +131,24 @@ def on_disk(layout: Layout, name: str, version: str) -> Ref:
     if (there.model, there.version) != (name, version):
         was = f"{name}@{version} calls itself {there.model}@{there.version}: its folder was renamed"
         raise Refused("", f"{was}; publish its files as {name} again")
-    return Ref(version, there.digest)
+    return there
 
 
-def check_before_copy(layout: Layout, manifest: Manifest, version: str | None, canary_percent: float | None) -> None:
-    """Fail now rather than after hours of copying, where that can be known. Raises Refused. Under `locked`."""
+def on_disk(layout: Layout, name: str, version: str) -> Ref:
+    """The version that lies in versions/. Raises Refused if it isn't there, its manifest is bad, or not its own."""
+    return Ref(version, manifest_on_disk(layout, name, version).digest)
+
+
+def check_before_copy(
+    layout: Layout, manifest: Manifest, version: str | None, canary_percent: float | None, terms: Terms = NO_TERMS
+) -> None:
+    """Fail now rather than after hours of copying, where that can be known. Raises Refused, RefsConflict. Under
+    `locked`."""
+    refs = read_refs(layout, manifest.model)
+    terms.check(refs, manifest.model)
     free_version(layout, manifest.model, version)
     if canary_percent is not None:
-        with_canary(read_refs(layout, manifest.model), Ref("new", manifest.digest), canary_percent)
+        with_canary(refs, Ref("new", manifest.digest), canary_percent)
 
 
 def free_version(layout: Layout, name: str, version: str | None) -> str:
@@ -118,21 +157,54 @@ def free_version(layout: Layout, name: str, version: str | None) -> str:
     used = {*refs.published, *refs.named()}
     used.update(versions_on_disk(layout, name), _listed(layout.trash(name)))
     if version is None:
-        return str(max([0, *(int(v) for v in used if v.isdecimal())]) + 1)
-    if check_name("version", version) in used:
+        return str(max([0, *(int(v) for v in used if v.isdecimal() and len(v) <= MAX_NUMBER_DIGITS)]) + 1)
+    if check_name("version", version) in RESERVED_VERSIONS:
+        raise Refused("", f"version {version!r}: {name}@{version} would be ambiguous, callers use such words for roles")
+    if version.isdecimal() and len(version) > MAX_NUMBER_DIGITS:
+        raise Refused(
+            "", f"version {version!r}: a number has at most {MAX_NUMBER_DIGITS} digits, as the next is one more"
+        )
+    if version in used:
         raise Refused("", f"{name}@{version} exists or existed with other content; a version is never overwritten")
     return version
 
 
-def name_it(layout: Layout, name: str, ref: Ref, canary_percent: float | None) -> Outcome:
-    def change(refs: Refs) -> Refs:
-        named = with_stable(refs, ref) if canary_percent is None else with_canary(refs, ref, canary_percent)
-        return with_published(named, ref)
-
+def name_it(
+    layout: Layout, name: str, ref: Ref, canary_percent: float | None, terms: Terms = NO_TERMS, did: str = "publish"
+) -> Outcome:
+    """Let the refs name a version that lies in versions/. Under `locked`. Raises Refused, RefsConflict, OSError."""
     before = read_refs(layout, name)
-    after = change_refs(layout, name, change)
-    share = "stable" if canary_percent is None else f"canary for {canary_percent:g} % of callers"
-    return Outcome(ref, after != before, f"{name}: version {ref.version} is now {share} (digest {ref.digest[:12]})")
+    warnings = _warnings(layout, name, before, ref, canary_percent)
+    warnings += sim_choice.keep(layout, name, manifest_on_disk(layout, name, ref.version).task, terms.statuses)
+
+    def change(refs: Refs) -> Refs:
+        refs = with_published(refs, ref)
+        if terms.checked:
+            refs = with_proof(refs, ref)
+        terms.require_not_refused(refs, name, ref)
+        return with_stable(refs, ref) if canary_percent is None else with_canary(refs, ref, canary_percent)
+
+    after = change_refs(layout, name, did, change, terms)
+    share = "" if canary_percent is None else f", canary for {canary_percent:g} % of callers"
+    message = f"{name}: published as version {ref.version}{share}; instances load it now (digest {ref.digest[:12]})"
+    return Outcome(ref, not serves_the_same(before, after), message, tuple(warnings), before)
+
+
+def _warnings(layout: Layout, name: str, before: Refs, ref: Ref, canary_percent: float | None) -> list[str]:
+    """What the author may not expect of naming `ref`."""
+    found = []
+    if before.canary is not None and before.canary.ref != ref:
+        found.append(
+            f"the canary, version {before.canary.version} for {before.canary.percent:g} % of callers, ends with this;"
+            f" scripts/history {name} tells whose it was"
+        )
+    with contextlib.suppress(Refused, OSError):
+        if before.stable is not None:
+            was = manifest_on_disk(layout, name, before.stable.version).task
+            now = manifest_on_disk(layout, name, ref.version).task
+            if was != now:
+                found.append(f"version {before.stable.version} serves {was}, version {ref.version} serves {now}")
+    return found
 
 
 def versions_on_disk(layout: Layout, name: str) -> list[str]:
@@ -142,58 +214,6 @@ def versions_on_disk(layout: Layout, name: str) -> list[str]:
 
 def _listed(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
-
-
-def promote(layout: Layout, name: str, version: str | None) -> tuple[Refs, Refs]:
-    """Make `version` (None: the canary) the stable one; ends a canary. Returns the refs before and after. Raises
-    Refused, RefsConflict, RepositoryUnavailable, OSError."""
-    _require_model(layout, name)
-    with locked(layout, name):
-        before = read_refs(layout, name)
-        if version is None and before.canary is None:
-            raise Refused("", f"{name} has no canary to promote; name a version")
-        ref = before.canary.ref if version is None and before.canary else on_disk(layout, name, str(version))
-        return before, change_refs(layout, name, lambda refs: with_published(with_stable(refs, ref), ref))
-
-
-def rollback(layout: Layout, name: str) -> tuple[Refs, Refs]:
-    """End the canary if there is one, else go back to the previous version. Returns the refs before and after.
-    Raises Refused, RefsConflict, RepositoryUnavailable, OSError."""
-    _require_model(layout, name)
-    with locked(layout, name):
-        before = read_refs(layout, name)
-        if before.canary is None and before.previous is not None:
-            on_disk(layout, name, before.previous.version)
-        return before, change_refs(layout, name, rolled_back)
-
-
-def retire(layout: Layout, name: str, version: str) -> Path:
-    """Move a version that no ref names to .trash; its number stays taken. Returns where it lies now. Raises Refused,
-    RefsConflict, RepositoryUnavailable, OSError."""
-    _require_model(layout, name)
-    with locked(layout, name):
-        refs = read_refs(layout, name)
-        for role, named in (("stable", refs.stable), ("previous", refs.previous), ("canary", refs.canary)):
-            if named is not None and named.version == version:
-                raise Refused("", f"{name}@{version} is the {role} version; only what no ref names can be retired")
-        ref = on_disk(layout, name, version)
-        change_refs(layout, name, lambda current: with_published(current, ref))
-        make_dirs(layout.trash(name))
-        target = layout.trash(name) / version
-        layout.version(name, version).rename(target)
-        sync_folder(layout.trash(name))
-        sync_folder(layout.versions(name))
-        return target
-
-
-def unload(layout: Layout, name: str) -> tuple[Refs, Refs]:
-    """Take the whole model out of service; its versions stay on disk. Returns the refs before and after. Raises
-    Refused, RefsConflict, RepositoryUnavailable, OSError."""
-    _require_model(layout, name)
-    with locked(layout, name):
-        before = read_refs(layout, name)
-        published = {**before.published, **before.named()}
-        return before, change_refs(layout, name, lambda refs: replace(unloaded(refs), published=published))
 
 
 def seal(layout: Layout, name: str) -> int:

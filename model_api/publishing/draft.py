@@ -13,6 +13,7 @@ from typing import Any
 from model_api.publishing.changes import Outcome, check_before_copy, locked
 from model_api.publishing.inspection import inspect
 from model_api.publishing.same_content import Progress, find_existing, settle
+from model_api.publishing.terms import NO_TERMS, Terms
 from model_api.publishing.upload import Upload, remove_dead_uploads
 from model_api.repository.files import hash_file
 from model_api.repository.folder_content import check_seal
@@ -64,7 +65,12 @@ def draft(
 
 
 def publish(
-    layout: Layout, made: Draft, progress: Progress, version: str | None = None, canary_percent: float | None = None
+    layout: Layout,
+    made: Draft,
+    progress: Progress,
+    version: str | None = None,
+    canary_percent: float | None = None,
+    terms: Terms = NO_TERMS,
 ) -> Outcome:
     """Publish onto a mounted store. Where a version holds this content already, its files are verified, and what is
     missing or damaged is put right. Raises Refused, RefsConflict, RepositoryUnavailable, RepositoryError (no room),
@@ -75,12 +81,14 @@ def publish(
     if existing is not None and existing.is_whole:
         with locked(layout, manifest.model):
             remove_dead_uploads(layout, manifest.model)
-            return settle(layout, manifest, existing, canary_percent)
+            return settle(layout, manifest, existing, canary_percent, terms)
     if existing is None:
         with locked(layout, manifest.model):
-            check_before_copy(layout, manifest, version, canary_percent)
+            check_before_copy(layout, manifest, version, canary_percent, terms)
     with Upload(layout, manifest) as upload:
         missing = upload.take_blobs() if existing is None else existing.wrong
         upload.require_room(missing)
         upload.copy(missing, made.files, progress)
-        return upload.finish(version, canary_percent) if existing is None else upload.mend(existing, canary_percent)
+        if existing is not None:
+            return upload.mend(existing, canary_percent, terms)
+        return upload.finish(version, canary_percent, terms)

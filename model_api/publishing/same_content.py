@@ -16,6 +16,8 @@ from pathlib import Path
 
 from model_api.errors import Refused
 from model_api.publishing.changes import Outcome, change_refs, name_it, read_refs, versions_on_disk
+from model_api.publishing.rules import without_refusal
+from model_api.publishing.terms import NO_TERMS, Terms
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.files import hash_file, write_aside
 from model_api.repository.layout import Layout
@@ -83,7 +85,13 @@ def holds(file: Path, entry: FileEntry, count: Callable[[bytes], object] = lambd
         return False
 
 
-def settle(layout: Layout, manifest: Manifest, existing: Existing, canary_percent: float | None) -> Outcome:
+def settle(
+    layout: Layout,
+    manifest: Manifest,
+    existing: Existing,
+    canary_percent: float | None,
+    terms: Terms = NO_TERMS,
+) -> Outcome:
     """Let the refs name a version that is whole (again) by now. Under `locked`. Raises Refused, RefsConflict,
     OSError."""
     name, ref, before = manifest.model, existing.ref, read_refs(layout, manifest.model)
@@ -91,20 +99,23 @@ def settle(layout: Layout, manifest: Manifest, existing: Existing, canary_percen
     mended = [f"version {ref.version} was damaged ({', '.join(damaged[:3])}) and is whole again"] if damaged else []
     if _sign(layout, ref.version, manifest):
         mended.append("it is signed now")
+    if mended:  # what instances say is about what lay there before
+        terms = replace(terms, statuses={}, force=True)
     known, told = ref.version in before.published, []
     if canary_percent is None and before.stable == ref and known:
         if not mended:
             whole = f"version {ref.version} is this very content, its files are whole, and it is stable already"
-            return Outcome(ref, False, f"{name}: {whole}; nothing changed")
-        outcome = Outcome(ref, False, f"{name}: version {ref.version} is stable already")
+            return Outcome(ref, False, f"{name}: {whole}; nothing changed", before=before)
+        outcome = Outcome(ref, False, f"{name}: version {ref.version} is stable already", before=before)
     else:
-        outcome = name_it(layout, name, ref, canary_percent)
+        outcome = name_it(layout, name, ref, canary_percent, terms)
         other = before.stable is not None and before.stable != ref and canary_percent is None
         was = f" (was {before.stable.version})" if other and before.stable else ""
         told = [f"this very content was published before{was}"] if known and outcome.changed else []
-    if mended and not outcome.changed:  # a change of the refs has every instance try again what it refused
-        change_refs(layout, name, lambda refs: replace(refs, generation=refs.generation + 1))
-    return Outcome(ref, outcome.changed or bool(mended), "; ".join([outcome.message, *told, *mended]))
+    if mended:  # a change of the refs has every instance try again what it refused
+        change_refs(layout, name, "mend", lambda refs: without_refusal(refs, ref.version), terms, log=True)
+    message = "; ".join([outcome.message, *told, *mended])
+    return replace(outcome, changed=outcome.changed or bool(mended), message=message)
 
 
 def _sign(layout: Layout, version: str, manifest: Manifest) -> bool:

@@ -1,38 +1,36 @@
-"""`--to`: work on a store that is mounted on another host, over ssh and rsync. Nothing is installed there.
+"""`--to`: work on a store that is mounted on another host, over ssh. Nothing is installed there.
 
-The far side needs Python 3.9 or later and rsync. It is sent the standard-library folders of this package and runs them
-from a temporary archive; its standard input and output carry JSON lines. It holds the upload folder's lock while this
-connection lives, so a broken transfer can be told from one under way.
+The far side needs Python 3.9 or later and nothing else. It is sent the standard-library folders of this package and
+runs them from a temporary archive. What its shell prints before that (a ~/.bashrc that greets) is told and left aside.
 Stdlib only, Python 3.9.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import io
-import json
 import shlex
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import TracebackType
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from model_api.errors import Refused, RepositoryError
-from model_api.publishing.changes import Outcome
-from model_api.publishing.commands.progress import ProgressLine
-from model_api.publishing.draft import Draft
-from model_api.repository.refs import Ref
-from model_api.repository.statuses import Status
 
 # What travels to the far side: these, whole.
 FAR_FOLDERS, FAR_FILES = ("publishing", "repository"), ("__init__.py", "errors.py")
+_MARK = "model_api-far-side"  # from this line on the far side's output is ours
 _BOOTSTRAP = """
 import sys, tempfile
+sys.stdout.write("{mark} %d %d\\n" % sys.version_info[:2])
+sys.stdout.flush()
 if sys.version_info < (3, 9):
-    sys.exit("python3 on the far side is %d.%d; 3.9 or later is needed" % sys.version_info[:2])
+    sys.exit(1)
 archive = tempfile.NamedTemporaryFile(suffix=".zip")
 archive.write(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
 archive.flush()
@@ -40,9 +38,20 @@ sys.path.insert(0, archive.name)
 from model_api.{module} import main
 sys.exit(main(sys.argv[1:]))
 """
-_RESUME = "run the command again to resume"
+_OLDEST_PYTHON = (3, 9)
+_MAX_NOISE_BYTES = 2**20
 _KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
-_RSYNC = ("rsync", "--files-from=-", "--from0", "--copy-links", "--times", "--partial", "--inplace", "--timeout=120")
+_SSH_FAILED, _NO_SUCH_COMMAND, _NOT_RUNNABLE = 255, 127, 126
+# What ssh says, and what to do about it.
+_CURES = (
+    ("could not resolve", "unknown host; check the name after --to, or give it an entry in ~/.ssh/config"),
+    ("host key verification", "its host key isn't the one you know; `ssh {host}` once by hand shows it and asks"),
+    ("permission denied", "it doesn't let you in; name the user (USER@{host}), or put your key there with ssh-copy-id"),
+    ("too many authentication", "it doesn't let you in; name one key in ~/.ssh/config (IdentityFile, IdentitiesOnly)"),
+    ("connection refused", "nothing answers on its ssh port; another one is named with --ssh 'ssh -p PORT'"),
+    ("timed out", "it doesn't answer; is it up, and may you reach its ssh port from here?"),
+    ("no route to host", "it can't be reached from this network"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,27 +61,124 @@ class Target:
     host: str
     path: str
     ssh: tuple[str, ...]
+    python: str = "python3"
 
     @classmethod
-    def parse(cls, text: str, ssh: str) -> Target:
+    def parse(cls, text: str, ssh: str, python: str = "python3") -> Target:
         """[USER@]HOST:PATH. Raises Refused."""
         host, separator, path = text.partition(":")
         if not separator or not host or host.startswith("-") or not path.startswith("/"):
             raise Refused("", f"--to {text!r}: must be [USER@]HOST:/PATH")
-        return cls(host, path.rstrip("/") or "/", (*shlex.split(ssh), *_KEEP_ALIVE))
+        return cls(host, path.rstrip("/") or "/", (*shlex.split(ssh), *_KEEP_ALIVE), python)
 
-    def start(self, module: str, arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
-        """Start `module` of this package over there; its standard input stays open. Raises OSError."""
-        remote_command = shlex.join(["python3", "-c", _BOOTSTRAP.format(module=module), *arguments])
-        process = subprocess.Popen([*self.ssh, self.host, remote_command], stdin=subprocess.PIPE, stdout=stdout)
-        archive = build_archive()
-        assert process.stdin is not None
+    def start(self, module: str, arguments: Sequence[str]) -> FarProcess:
+        """Start `module` of this package over there. Raises RepositoryError with the cause and what to do."""
+        code = _BOOTSTRAP.format(module=module, mark=_MARK)
+        command = [*self.ssh, self.host, shlex.join([self.python, "-c", code, *arguments])]
         try:
-            process.stdin.write(b"%d\n" % len(archive) + archive)
-            process.stdin.flush()
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise RepositoryError(f"{self.ssh[0]} isn't installed here; --to needs it") from None
+        far = FarProcess(self, process)
+        far.wait_for_mark()
+        archive = build_archive()
+        try:
+            far.stdin.write(b"%d\n" % len(archive) + archive)
+            far.stdin.flush()
         except BrokenPipeError:
-            raise RepositoryError(f"{self.host}: no connection (ssh exit {process.wait()})") from None
-        return process
+            raise RepositoryError(far.why_it_ended()) from None
+        return far
+
+
+@dataclass
+class FarProcess:
+    """A program on the far side. What it writes to standard error appears here."""
+
+    target: Target
+    process: subprocess.Popen[bytes]
+    _last_words: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+
+    def __post_init__(self) -> None:
+        self._relay = threading.Thread(target=self._relay_stderr, name="far stderr", daemon=True)
+        self._relay.start()
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def wait_for_mark(self) -> None:
+        """Read up to where our own output begins. Raises RepositoryError if it never does."""
+        noise: list[str] = []
+        n_bytes = 0
+        for raw in self.stdout:
+            words = raw.decode("utf-8", "replace").split()
+            if words[:1] == [_MARK]:
+                version = (int(words[1]), int(words[2]))
+                break
+            noise.append(raw.decode("utf-8", "replace").strip())
+            n_bytes += len(raw)
+            if n_bytes > _MAX_NOISE_BYTES:
+                self.end()
+                raise RepositoryError(f"{self.target.host}: its shell prints without end before our program starts")
+        else:
+            raise RepositoryError(self.why_it_ended())
+        if version < _OLDEST_PYTHON:
+            self.end()
+            found = ".".join(map(str, version))
+            raise RepositoryError(
+                f"{self.target.host}: {self.target.python} is Python {found} there, 3.9 or later is needed;"
+                " --python names another (--python python3.11)"
+            )
+        if noise:
+            first = next((line for line in noise if line), "")
+            print(
+                f"{self.target.host}: its shell prints {len(noise)} lines at every login ({first[:60]!r}, from"
+                " ~/.bashrc?); they are left aside",
+                file=sys.stderr,
+            )
+
+    def why_it_ended(self) -> str:
+        """One line on a far side that ended before it began: the cause and what to do."""
+        host, python = self.target.host, self.target.python
+        code = self.end()
+        said = " ".join(self._last_words).lower()
+        if code == _SSH_FAILED:
+            cure = next((cure for words, cure in _CURES if words in said), "no connection; ssh says why above")
+            return f"{host}: {cure.format(host=host)}"
+        if code == _NO_SUCH_COMMAND:
+            return f"{host}: there is no {python}; --python names the one to use (3.9 or later)"
+        if code == _NOT_RUNNABLE:
+            return f"{host}: {python} can't be run there; --python names another"
+        return f"{host}: its shell ended (exit {code}) before {python} started; does a ~/.bashrc there exit or exec?"
+
+    def end(self) -> int:
+        """Close both ends and wait. Returns the exit code of ssh, which is the far program's."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        try:
+            code = self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self._relay.join(timeout=2)  # not longer: a connection that ssh shares in the background keeps the stream
+        return code
+
+    def _relay_stderr(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for raw in stream:
+                line = raw.decode("utf-8", "replace")
+                self._last_words.append(line)
+                sys.stderr.write(line)
+                sys.stderr.flush()
 
 
 def build_archive() -> bytes:
@@ -95,89 +201,10 @@ def build_archive() -> bytes:
 
 def run_there(target: Target, arguments: Sequence[str]) -> int:
     """Run a command on the far side, with its output here. Returns its exit code; raises RepositoryError, OSError."""
-    process = target.start("publishing.commands.main", [*arguments, "--root", target.path], stdout=None)
-    assert process.stdin is not None
-    process.stdin.close()
-    return process.wait()
-
-
-class FarSide:
-    """A publish on another host. A context manager; leaving it ends the far process, and with it its lock."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._process = target.start("publishing.receiver", [target.path], stdout=subprocess.PIPE)
-
-    def __enter__(self) -> FarSide:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def publish(self, made: Draft, version: str | None, canary_percent: float | None, init: bool) -> Outcome:
-        """Send the draft and put it in place. The same content resumes where an earlier try broke off. Raises Refused,
-        RepositoryError, OSError."""
-        order = {"manifest": made.manifest.to_json(), "version": version, "canary": canary_percent, "init": init}
-        with ProgressLine("comparing") as line:
-            begun = self._ask({"do": "begin", **order}, line)
-        if "folder" in begun:
-            self._send_files(made, str(begun["folder"]), begun["send"])
-            with ProgressLine("verifying") as line:
-                begun = self._ask({"do": "finish"}, line)
-        ref = Ref(begun["version"], begun["digest"])
-        return Outcome(ref, bool(begun["changed"]), str(begun["message"]))
-
-    def statuses(self) -> Mapping[str, Status]:
-        """What the instances report, read on the far side."""
-        answer = self._ask({"do": "statuses"})
-        found = [Status(s["instance"], s["heartbeat"], tuple(s["models"])) for s in answer["statuses"]]
-        return {status.instance: status for status in found}
-
-    def _ask(self, question: Mapping[str, Any], line: ProgressLine | None = None) -> dict[str, Any]:
-        stdin, stdout = self._streams()
-        try:
-            stdin.write(json.dumps(question).encode() + b"\n")
-            stdin.flush()
-        except BrokenPipeError:
-            pass  # its last words are in stdout
-        for raw in stdout:
-            answer: dict[str, Any] = json.loads(raw)
-            if "progress" in answer:
-                if line is not None:
-                    line.show(*answer["progress"])
-            elif "refused" in answer:
-                raise Refused(answer["path"], answer["refused"])
-            elif "error" in answer:
-                raise RepositoryError(f"{self._target.host}: {answer['error']}")
-            else:
-                return answer
-        code = self._process.wait()
-        raise RepositoryError(f"{self._target.host}: the connection ended (exit {code}); {_RESUME}")
-
-    def _streams(self) -> tuple[IO[bytes], IO[bytes]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        return self._process.stdin, self._process.stdout
-
-    def _send_files(self, made: Draft, folder: str, paths: Sequence[str]) -> None:
-        """rsync from wherever the bytes are; links of a Hugging Face cache are followed by --copy-links."""
-        if not paths:
-            return
-        progress = ["--info=progress2", "--no-inc-recursive"] if sys.stderr.isatty() else []
-        shell = ["-e", shlex.join(self._target.ssh)]
-        command = [*_RSYNC, *progress, *shell, f"{made.folder}/", f"{self._target.host}:{folder}/"]
-        try:
-            done = subprocess.run(command, input="\0".join(paths).encode(), stdout=sys.stderr.fileno(), check=False)
-        except FileNotFoundError as error:
-            raise RepositoryError("rsync isn't installed here; --to needs it") from error
-        if done.returncode:
-            raise RepositoryError(f"the transfer broke off (rsync exit {done.returncode}); {_RESUME}")
+    far = target.start("publishing.commands.main", [*arguments, "--root", target.path])
+    far.stdin.close()
+    sys.stdout.flush()
+    for line in far.stdout:
+        sys.stdout.write(line.decode("utf-8", "replace"))
+        sys.stdout.flush()
+    return far.end()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,12 +19,14 @@ from typing import BinaryIO
 from model_api.errors import Refused, RepositoryError
 from model_api.publishing.changes import Outcome, free_version, locked, name_it, read_refs
 from model_api.publishing.same_content import Existing, Progress, find_by_manifest, settle, take_blobs
+from model_api.publishing.terms import NO_TERMS, Terms
 from model_api.repository.files import (
-    file_mode,
+    BLOCK_BYTES,
     folder_mode,
     hash_file,
     locked_file,
     make_dirs,
+    sync_file,
     sync_folder,
     write_aside,
 )
@@ -81,6 +82,7 @@ class Upload:
         for entry in entries:
             target = self.folder / entry.path
             make_dirs(target.parent)
+            target.unlink(missing_ok=True)  # it may be a link to somebody else's bytes
             with target.open("wb") as sink:
 
                 def copy_block(block: bytes, sink: BinaryIO = sink) -> None:
@@ -92,6 +94,45 @@ class Upload:
                 _, sha256 = hash_file(files[entry.path], copy_block)
             if sha256 != entry.sha256:
                 raise Refused(entry.path, "changed while it was being published")
+
+    def link(self, files: Mapping[str, Path]) -> bool:
+        """Take the files in without a second copy of their bytes; False where the file system can't."""
+        for entry in self._manifest.files:
+            target = self.folder / entry.path
+            make_dirs(target.parent)
+            try:
+                os.link(files[entry.path], target)
+            except OSError:
+                return False
+        return True
+
+    def present(self) -> dict[str, int]:
+        """How many bytes of each file an earlier try brought here."""
+        found = {}
+        for entry in self._manifest.files:
+            file = self.folder / entry.path
+            if file.is_file() and not file.is_symlink() and file.stat().st_nlink == 1:
+                found[entry.path] = file.stat().st_size
+        return found
+
+    def receive(self, path: str, offset: int, size_bytes: int, stream: BinaryIO) -> None:
+        """Put `size_bytes` of `stream` into a file from `offset` on, where it ends then. Raises Refused for a file
+        that isn't of this version, RepositoryError if `stream` ends early, OSError."""
+        if path not in {entry.path for entry in self._manifest.files}:
+            raise Refused(path, "is no file of this version")
+        target = self.folder / path
+        make_dirs(target.parent)
+        if not offset:
+            target.unlink(missing_ok=True)  # it may be a link to somebody else's bytes
+        with target.open("r+b" if target.exists() else "wb") as sink:
+            sink.truncate(offset)
+            sink.seek(offset)
+            while size_bytes:
+                block = stream.read(min(BLOCK_BYTES, size_bytes))
+                if not block:
+                    raise RepositoryError("the connection ended within a file")
+                sink.write(block)
+                size_bytes -= len(block)
 
     def verify(self, entries: Sequence[FileEntry], progress: Progress) -> None:
         """Hash what another program put into the folder; a wrong file is removed, so that a second try sends it anew.
@@ -111,7 +152,9 @@ class Upload:
                 file.unlink()
                 raise Refused(entry.path, "arrived damaged and was removed; publish again to resume")
 
-    def finish(self, version: str | None = None, canary_percent: float | None = None) -> Outcome:
+    def finish(
+        self, version: str | None = None, canary_percent: float | None = None, terms: Terms = NO_TERMS
+    ) -> Outcome:
         """Put the version in place and let the refs name it; `version` None counts up. Raises Refused, RefsConflict,
         OSError: then nothing of what serves has changed."""
         layout, name, digest = self._layout, self._manifest.model, self._manifest.digest
@@ -119,22 +162,37 @@ class Upload:
         with locked(layout, name):
             existing = find_by_manifest(layout, self._manifest)
             if existing is not None and existing.is_whole:  # another author put it there meanwhile
-                return settle(layout, self._manifest, existing, canary_percent)
+                return settle(layout, self._manifest, existing, canary_percent, terms)
             version = free_version(layout, name, version)
-            write_aside(self.folder / MANIFEST_NAME, replace(self._manifest, version=version).to_json())
-            make_dirs(layout.versions(name))
-            (self.folder / _LOCK_NAME).unlink()
-            sync_folder(self.folder)
-            self.folder.rename(layout.version(name, version))
+            self._put(version)
             try:
-                sync_folder(layout.versions(name))
-                sync_folder(layout.incoming(name))
-                return name_it(layout, name, Ref(version, digest), canary_percent)
+                self._sync()
+                return name_it(layout, name, Ref(version, digest), canary_percent, terms)
             except (OSError, RepositoryError):
                 self._take_back(version)
                 raise
 
-    def mend(self, existing: Existing, canary_percent: float | None = None) -> Outcome:
+    def place(self, version: str) -> None:
+        """Put the version in place without naming it. Raises OSError."""
+        _tidy(self.folder, self._manifest.files)
+        with locked(self._layout, self._manifest.model):
+            self._put(version)
+            self._sync()
+
+    def _put(self, version: str) -> None:
+        layout, name = self._layout, self._manifest.model
+        write_aside(self.folder / MANIFEST_NAME, replace(self._manifest, version=version).to_json())
+        make_dirs(layout.versions(name))
+        self._stack.close()  # the model's lock suffices from here on, and some systems rename no folder in use
+        (self.folder / _LOCK_NAME).unlink()
+        sync_folder(self.folder)
+        self.folder.rename(layout.version(name, version))
+
+    def _sync(self) -> None:
+        sync_folder(self._layout.versions(self._manifest.model))
+        sync_folder(self._layout.incoming(self._manifest.model))
+
+    def mend(self, existing: Existing, canary_percent: float | None = None, terms: Terms = NO_TERMS) -> Outcome:
         """Replace what is missing or damaged in a version, file by file, by what was copied in. A reader in between
         meets a wrong hash and tries again. Raises Refused, RefsConflict, OSError."""
         layout, name, version = self._layout, self._manifest.model, existing.ref.version
@@ -151,7 +209,7 @@ class Upload:
                 sync_folder(target.parent)
             if existing.manifest_is_wrong:
                 write_aside(folder / MANIFEST_NAME, replace(self._manifest, version=version).to_json())
-            return settle(layout, self._manifest, existing, canary_percent)
+            return settle(layout, self._manifest, existing, canary_percent, terms)
 
     def _take_back(self, version: str) -> None:
         """Undo the rename of a version that no ref names (the disk filled up, say)."""
@@ -179,12 +237,8 @@ def _tidy(folder: Path, files: Sequence[FileEntry]) -> None:
         for file in (Path(directory, name) for name in names):
             path = file.relative_to(folder).as_posix()
             if path in listed:
-                mode = file_mode(folder.parent)
-                with file.open("rb") as stream:
-                    if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) != mode:  # a shared blob may be somebody else's
-                        os.fchmod(stream.fileno(), mode)
-                    os.fsync(stream.fileno())
-            elif path != _LOCK_NAME:
+                sync_file(file, folder.parent)
+            elif not path.startswith(_LOCK_NAME):
                 file.unlink()
         Path(directory).chmod(folder_mode(folder.parent))
         sync_folder(Path(directory))

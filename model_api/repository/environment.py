@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+# Beside the package, whatever the current folder is: `serve` and `publish` mean the same place.
+DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "efs"
 EFS_ROOT, STATUS_DIR = "MODEL_API_EFS_ROOT", "MODEL_API_STATUS_DIR"
 
 
@@ -19,7 +21,8 @@ def absolute_path(value: str) -> Path:
 
 def efs_root(environ: Mapping[str, str] | None = None) -> Path:
     """Where the store is."""
-    return absolute_path(_value(environ, EFS_ROOT) or "./efs")
+    value = _value(environ, EFS_ROOT)
+    return absolute_path(value) if value else DEFAULT_ROOT
 
 
 def status_dir(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -38,7 +38,7 @@ def take_signature(folder: Path) -> Signature:
         with os.scandir(folder / prefix) as entries:
             for entry in entries:
                 path = prefix + entry.name
-                if is_nobodys(entry.name) or path in (".incoming", ".trash", ".lock"):
+                if is_nobodys(entry.name) or path in _NOT_THE_MODELS:
                     continue
                 info = os.lstat(entry.path)  # not entry.stat(): a directory listing may bring stale attributes along
                 if stat.S_ISDIR(info.st_mode):

@@ -1,4 +1,4 @@
-"""refs.json: which versions of a model serve. Parsing, and the pure rules by which it changes.
+"""refs.json: which versions of a model serve, and what is known of them. publishing/rules.py says how it changes.
 
 Stdlib only, Python 3.9: the publisher's far side runs it too.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from model_api.errors import Refused
@@ -17,6 +17,9 @@ from model_api.repository.manifest import SHA256_PATTERN, check_name
 REFS_NAME = "refs.json"
 MAX_REFS_BYTES = 2 * 2**20  # some 14,000 versions
 MAX_GENERATION = 2**53 - 1  # what every JSON reader can hold
+_KNOWN_KEYS = frozenset(
+    {"generation", "stable", "previous", "canary", "published", "last_good", "proven", "refused", "deleted"}
+)
 
 
 @dataclass(frozen=True)
@@ -43,34 +46,52 @@ class Canary:
 @dataclass(frozen=True)
 class Refs:
     """What serves. `generation` counts the changes; `published` are all versions ever completed, retired ones too, so
-    that no number is used twice."""
+    that no number is used twice.
+
+    `last_good` is the latest version that was stable and is proven: an instance had it ready, or its author's own load
+    passed. `previous` is where a rollback goes: a proven version where one is known, never a refused one.
+    A release that doesn't know `last_good`, `proven`, `refused` and `deleted` gets along with the other keys.
+    """
 
     generation: int
     stable: Ref | None = None
     previous: Ref | None = None
     canary: Canary | None = None
-    published: Mapping[str, str] = field(default_factory=dict)  # version -> digest
+    published: Mapping[str, str] = field(default_factory=dict)  # version -> digest, in the order of publishing
+    last_good: Ref | None = None
+    proven: tuple[str, ...] = ()  # versions that an instance had ready and none refuses
+    refused: Mapping[str, str] = field(default_factory=dict)  # version -> who refuses it and why
     deleted: str = ""  # a tombstone: why this name is no model any more
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, which are kept
 
     def named(self) -> dict[str, str]:
-        """version -> digest of what the refs name: stable first, then canary, then previous."""
-        refs = (self.stable, self.canary, self.previous)
+        """version -> digest of what the refs name: stable first, then canary, then what stands in for stable."""
+        refs = (self.stable, self.canary, self.last_good, self.previous)
         return {ref.version: ref.digest for ref in refs if ref is not None}
+
+    def stand_ins(self) -> tuple[Ref, ...]:
+        """What serves where stable can't be had, the best first. It is the same on every instance."""
+        found = [ref for ref in (self.last_good, self.previous) if ref is not None and ref != self.stable]
+        return tuple(dict.fromkeys(found))
 
     def to_json(self) -> str:
         document = {
+            **self.unknown,
             "generation": self.generation,
             "stable": _to_raw(self.stable),
             "previous": _to_raw(self.previous),
             "canary": _to_raw(self.canary),
+            "last_good": _to_raw(self.last_good),
             "published": dict(self.published),
+            "proven": list(self.proven),
+            "refused": dict(self.refused),
             **({"deleted": self.deleted} if self.deleted else {}),
         }
         return json.dumps(document, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Refs:
-        """Parse and check. Raises Refused naming refs.json. Unknown keys are left aside."""
+        """Parse and check. Raises Refused naming refs.json."""
         try:
             raw = parse_json(text, MAX_REFS_BYTES)
             generation = whole_number(raw["generation"], "generation", 0, MAX_GENERATION)
@@ -81,7 +102,11 @@ class Refs:
                 _ref(raw.get("previous")),
                 _canary(raw.get("canary")),
                 {check_name("version", version): _digest(digest) for version, digest in published.items()},
+                last_good=_ref(raw.get("last_good")),
+                proven=tuple(check_name("version", version) for version in raw.get("proven") or ()),
+                refused={check_name("version", v): str(why) for v, why in (raw.get("refused") or {}).items()},
                 deleted=str(raw.get("deleted") or ""),
+                unknown={key: value for key, value in raw.items() if key not in _KNOWN_KEYS},
             )
         except Refused as error:
             raise Refused(REFS_NAME, str(error)) from error
@@ -116,45 +141,3 @@ def check_percent(percent: float) -> float:
     if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 < percent <= 100:
         raise Refused("", f"canary percent {percent!r}: must be above 0 and at most 100")
     return percent
-
-
-# The rules. Each takes what serves now and gives what shall serve; generation counts up where something changed.
-
-
-def with_stable(refs: Refs, ref: Ref) -> Refs:
-    """`ref` serves; what served before is kept as previous. Ends a canary."""
-    if refs.stable == ref and refs.canary is None:
-        return refs
-    previous = refs.previous if refs.stable == ref else refs.stable
-    return replace(refs, generation=refs.generation + 1, stable=ref, previous=previous, canary=None)
-
-
-def with_canary(refs: Refs, ref: Ref, percent: float) -> Refs:
-    """`ref` answers `percent` of the callers beside stable. Raises Refused where that makes no sense."""
-    canary = Canary(ref.version, ref.digest, check_percent(percent))
-    if refs.stable is None:
-        raise Refused("", "no stable version yet, so nothing to be a canary beside; publish without --canary first")
-    if refs.stable == ref:
-        raise Refused("", f"version {ref.version} is the stable one already; a canary must be another")
-    return refs if refs.canary == canary else replace(refs, generation=refs.generation + 1, canary=canary)
-
-
-def rolled_back(refs: Refs) -> Refs:
-    """With a canary: end it, stable stays. Else previous and stable change places; a second time undoes it."""
-    if refs.canary is not None:
-        return replace(refs, generation=refs.generation + 1, canary=None)
-    if refs.previous is None:
-        raise Refused("", "no previous version to go back to")
-    return replace(refs, generation=refs.generation + 1, stable=refs.previous, previous=refs.stable)
-
-
-def unloaded(refs: Refs) -> Refs:
-    """Nothing serves any more: the explicit word without which no instance unloads a published model."""
-    if not refs.named():
-        return refs
-    return replace(refs, generation=refs.generation + 1, stable=None, previous=None, canary=None)
-
-
-def with_published(refs: Refs, ref: Ref) -> Refs:
-    """`ref` counts as completed from now on."""
-    return replace(refs, published={**refs.published, ref.version: ref.digest})

@@ -178,6 +178,8 @@ class WatchedModel:
         """A tombstone ends what there was at once; what is copied there plainly afterwards is a first copy."""
         if self.last is not None and not self.last.plain:
             self.last = None
+        if self._layout.versions(self._name).is_dir():  # its author is still moving them away
+            return None
         try:
             empty = not any(not path.startswith(".") for path in take_signature(self._layout.model(self._name)))
         except FileNotFoundError:

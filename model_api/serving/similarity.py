@@ -12,12 +12,16 @@ from model_api.tasks.text.embedding import unit_length
 
 
 def similarity_model(configured: str | None, manager: Manager) -> str:
-    """The model of a body that names none: the configured one, else the only embedding model.
+    """The model of a body that names none: the configured one, else the one that authors chose or that answered so
+    far, else the only embedding model.
 
     Raises InvalidInput or ModelNotReady.
     """
     if configured:
         return configured
+    chosen = manager.serving.sim_model()
+    if chosen is not None:
+        return chosen
     names = manager.serving.embedding_names()
     if len(names) == 1:
         return names[0]

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from model_api.errors import SettingsError
+from model_api.repository.environment import DEFAULT_ROOT
 from model_api.settings.cache import CacheSettings
 from model_api.settings.jobs import JobSettings, Key, SettingsPath
 
@@ -48,9 +49,9 @@ class Settings(CacheSettings, JobSettings):
     )
 
     efs_root: SettingsPath = Field(
-        default_factory=lambda: Path("efs").absolute(),
+        default_factory=lambda: DEFAULT_ROOT,
         description="The shared file system with the models.",
-        json_schema_extra={"shown": "./efs"},
+        json_schema_extra={"shown": "efs beside model_api"},
     )
     status_dir: SettingsPath | None = Field(
         None,
@@ -82,7 +83,8 @@ class Settings(CacheSettings, JobSettings):
     )
     sim_model: str | None = Field(
         None,
-        description="The model that `/sim` uses when the body names none. Unset: the only embedding model.",
+        description="The model that `/sim` uses when the body names none. Unset: what authors chose "
+        "(`scripts/promote NAME --sim`), else the model that answered so far, else the only embedding model.",
     )
     precision: Literal["auto", "bfloat16", "float32", "int8"] = Field(
         "auto",
@@ -113,6 +115,13 @@ class Settings(CacheSettings, JobSettings):
         None,
         description="File of who may sign models (ssh-keygen's ALLOWED SIGNERS): then only versions that one of them "
         "signed are served. Unset: whoever can write to the store publishes.",
+    )
+    pin_s: float = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        description="Seconds for which a version that another replaced still answers callers of `name@version`, where "
+        "memory allows; 0: it is unloaded at once.",
     )
     request_timeout_s: float = Field(
         30.0,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from model_api.errors import Refused, RepositoryUnavailable, StoreFull
 from model_api.local_store.last_seen import FILE_NAME, recall, remember
 from model_api.local_store.local_store import LocalStore
-from model_api.publishing.changes import promote
 from model_api.publishing.draft import draft
+from model_api.publishing.moves import promote
 from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.repository.reader import Repository

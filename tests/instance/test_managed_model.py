@@ -41,3 +41,42 @@ def test_reasons_of_the_repository_and_of_loading_are_both_shown() -> None:
 
 def test_an_unpublished_model_says_so() -> None:
     assert ManagedModel("m", Published("m", None)).state() == "unpublished"
+
+
+def pinning() -> tuple[ManagedModel, Version]:
+    """Version 2 is stable; 1, which it replaced, is ready still."""
+    one, two = Version(ONE, phase=Phase.READY), Version(TWO, phase=Phase.READY)
+    model = ManagedModel("m", Published("m", REFS, {"2": TWO}), {one.ref: one, two.ref: two}, serving=two)
+    return model, one
+
+
+def test_a_replaced_version_stays_for_pinned_callers_and_then_tells_since_when() -> None:
+    model, one = pinning()
+    assert model.let_go([one.ref], now=100.0, pin_s=60.0) == []
+    assert model.answering().ready["1"] is one
+    assert model.let_go([one.ref], now=159.0, pin_s=60.0) == []
+    assert model.let_go([one.ref], now=160.0, pin_s=60.0) == [one]
+    assert (list(model.versions), model.pins) == ([REFS.stable], {})
+    assert "version 2 replaced it at 20" in model.answering().gone["1"]
+
+
+def test_a_pin_ends_when_the_version_is_named_again() -> None:
+    model, one = pinning()
+    model.let_go([one.ref], now=100.0, pin_s=60.0)
+    model.unpin_all_but([])
+    assert model.let_go([one.ref], now=161.0, pin_s=60.0) == []  # it counts from here on
+
+
+def test_pinned_versions_make_room_and_nothing_is_pinned_without_a_pin_or_a_stable_version() -> None:
+    model, one = pinning()
+    model.let_go([one.ref], now=100.0, pin_s=60.0)
+    assert model.release_pinned() == [one]
+    assert model.release_pinned() == []
+    model, one = pinning()
+    assert model.let_go([one.ref], now=100.0, pin_s=0.0) == [one]
+    model, one = pinning()
+    model.published = Published("m", Refs(4))
+    assert model.let_go([one.ref], now=100.0, pin_s=60.0) == [one]
+    model, one = pinning()
+    one.refuse("broken")
+    assert model.let_go([one.ref], now=100.0, pin_s=60.0) == [one]

@@ -1,5 +1,10 @@
 """What to load, serve and unload next, as sentences."""
 
+from collections.abc import Mapping, Sequence
+
+import hypothesis.strategies as st
+from hypothesis import given
+
 from model_api.instance.planning import ATTEMPTS_BEFORE_VERDICT, Phase, Plan, has_verdict, plan
 from model_api.repository.refs import Canary, Ref, Refs
 
@@ -95,3 +100,83 @@ def test_a_failing_version_holds_up_readiness_only_so_often() -> None:
     failing = {ONE: Phase.FAILED}
     assert not has_verdict(refs(ONE), failing, None, {ONE: ATTEMPTS_BEFORE_VERDICT - 1})
     assert has_verdict(refs(ONE), failing, None, {ONE: ATTEMPTS_BEFORE_VERDICT})
+
+
+def stood_in(stable: Ref, last_good: Ref, previous: Ref) -> Refs:
+    return Refs(1, stable, previous, last_good=last_good)
+
+
+def test_a_start_with_a_refused_stable_serves_the_last_good_one_before_previous() -> None:
+    wanted = stood_in(THREE, ONE, TWO)
+    assert plan(wanted, {THREE: Phase.REFUSED}, None).load == (ONE,)
+    assert plan(wanted, {THREE: Phase.REFUSED, ONE: Phase.REFUSED}, None).load == (TWO,)
+    assert plan(wanted, {THREE: Phase.REFUSED, ONE: Phase.READY}, None).serve == ONE
+
+
+def test_where_stable_is_refused_the_refs_decide_and_not_what_served_before() -> None:
+    """Or else two instances that see the same refs would serve different versions for good."""
+    wanted, four = stood_in(THREE, ONE, ONE), Ref("4", "4" * 64)
+    have = {four: Phase.READY, THREE: Phase.REFUSED}
+    assert plan(wanted, have, four) == Plan((ONE,), four, None, ())
+    assert plan(wanted, {**have, ONE: Phase.READY}, four) == Plan((), ONE, None, (four,))
+
+
+def test_where_stable_only_fails_for_now_what_serves_goes_on() -> None:
+    wanted, four = stood_in(THREE, ONE, ONE), Ref("4", "4" * 64)
+    assert plan(wanted, {four: Phase.READY, THREE: Phase.FAILED}, four) == Plan((), four, None, ())
+
+
+def test_a_verdict_waits_for_every_stand_in() -> None:
+    wanted = stood_in(THREE, ONE, TWO)
+    assert not has_verdict(wanted, {THREE: Phase.REFUSED, ONE: Phase.REFUSED}, None, {})
+    assert has_verdict(wanted, {THREE: Phase.REFUSED, ONE: Phase.REFUSED, TWO: Phase.REFUSED}, None, {})
+
+
+class Watching:
+    """An instance that loads at once what the plan says."""
+
+    def __init__(self, bad: set[int]) -> None:
+        self.bad = bad
+        self.have: dict[Ref, Phase] = {}
+        self.serving: Ref | None = None
+
+    def look(self, wanted: Refs) -> None:
+        for _ in range(20):
+            step = plan(wanted, self.have, self.serving)
+            self.serving = step.serve
+            self.have = {ref: phase for ref, phase in self.have.items() if ref not in step.unload}
+            for ref in step.load:
+                self.have[ref] = Phase.REFUSED if int(ref.version) in self.bad else Phase.READY
+            if not step.load and not step.unload:
+                return
+        raise AssertionError("the plan never comes to rest")
+
+
+NAMED = st.one_of(st.none(), st.integers(1, 5))
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(1, 5), NAMED, NAMED, st.booleans()), min_size=1, max_size=12),
+    bad=st.sets(st.integers(1, 5)),
+)
+def test_instances_that_see_the_same_refs_end_with_the_same_version(
+    changes: Sequence[tuple[int, int | None, int | None, bool]], bad: set[int]
+) -> None:
+    """Whatever the older one saw before, and whichever changes it missed."""
+
+    def ref(n: int | None) -> Ref | None:
+        return None if n is None else Ref(str(n), str(n) * 64)
+
+    old, wanted = Watching(bad), Refs(0)
+    for stable, last_good, previous, looks in changes:
+        wanted = Refs(1, ref(stable), ref(previous), last_good=ref(last_good))
+        if looks:
+            old.look(wanted)
+    old.look(wanted)
+    new = Watching(bad)
+    new.look(wanted)
+    named: Mapping[str, str] = wanted.named()
+    if any(int(version) not in bad for version in named):
+        assert old.serving == new.serving
+    if old.serving is not None and old.serving.version in named:
+        assert int(old.serving.version) not in bad

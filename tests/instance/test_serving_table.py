@@ -86,3 +86,45 @@ def test_who_meets_a_draining_version_gets_its_successor() -> None:
 
     table.replace({"m": Swapped("m", one)}, complete=True)
     assert chosen(table, "m") is two
+
+
+def test_a_version_that_was_replaced_says_since_when() -> None:
+    table = table_of(Answering("m", version("2"), gone={"1": "version 2 replaced it at noon"}))
+    with pytest.raises(VersionNotLoaded, match="m@1 is not loaded here: version 2 replaced it at noon"):
+        chosen(table, "m@1")
+
+
+def embedding(name: str) -> Answering:
+    return Answering(name, task="embedding")
+
+
+def test_sim_keeps_its_model() -> None:
+    table = ServingTable()
+    table.replace({"main": embedding("main")}, complete=False)
+    assert table.sim_model() is None  # another may still be unseen
+    table.replace({"main": embedding("main")}, complete=True)
+    assert (table.sim_model(), table.asks_for_sim_model()) == (None, True)  # the other instances may use another
+    table.hear_sim_model(None)
+    table.replace({"main": embedding("main"), "x": Answering("x", undecided=True)}, complete=True)
+    assert table.sim_model() is None  # that copy may be another
+    table.replace({"main": embedding("main")}, complete=True)
+    both = {"ape": embedding("ape"), "main": embedding("main")}
+    table.replace(both, complete=True)
+    assert (table.sim_model(), table.asks_for_sim_model()) == ("main", False)
+    table.replace(both, complete=True, sim_choice="ape")
+    assert table.sim_model() == "ape"
+    table.replace(both, complete=True, sim_choice="gone")
+    assert table.sim_model() == "ape"
+    table.replace({"main": embedding("main"), "c": Answering("c", task="summarization")}, complete=True)
+    assert table.sim_model() == "main"
+
+
+def test_of_several_models_sim_takes_what_answered_before_or_none() -> None:
+    both = {"ape": embedding("ape"), "main": embedding("main")}
+    table = ServingTable()
+    table.replace(both, complete=True)
+    assert table.asks_for_sim_model()
+    table.hear_sim_model("main")
+    table.adopt_sim_model("ape")
+    table.replace(both, complete=True)
+    assert table.sim_model() == "main"

@@ -265,7 +265,7 @@ def test_a_damaged_memory_recalls_nothing(store: LocalStore, text: str) -> None:
     (store.root / "last_seen.json").write_text(text)
     assert recall(store.root) == {}
     remember(store.root, {})
-    assert json.loads((store.root / "last_seen.json").read_text()) == {"models": {}}
+    assert json.loads((store.root / "last_seen.json").read_text())["models"] == {}
 
 
 def test_a_store_without_memory_recalls_nothing(store: LocalStore) -> None:

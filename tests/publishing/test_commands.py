@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,17 +13,18 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import Refused
-from model_api.publishing.commands.main import main
+from model_api.publishing.commands.main import VERBS, main
 from model_api.publishing.commands.publish import parse_option, read_probes
 from model_api.publishing.ssh import Target, build_archive
+from model_api.repository import files
+from model_api.repository.environment import efs_root
 from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository
 from model_api.repository.statuses import write_status
+from model_api.settings import Settings
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
 from tests.rigs.stores import new_store
-
-VERBS = ("publish", "promote", "rollback", "retire", "models")
 
 
 @pytest.fixture
@@ -47,15 +49,16 @@ def test_each_script_is_short_and_tells_its_exit_codes(verb: str) -> None:
 def test_a_models_life(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = make_folder(tmp_path / "1", 1), make_folder(tmp_path / "2", 2)
     assert run("publish", one, "--model", "mini", "--version", "1", "--option", "max_batch_tokens=256") == 0
-    assert "version 1 is now stable" in capsys.readouterr().out
+    assert "published as version 1; instances load it now" in capsys.readouterr().out
     assert run("publish", two, "--model", "mini", "--canary", "12.5") == 0
-    assert "version 2 is now canary for 12.5 % of callers" in capsys.readouterr().out
+    assert "published as version 2, canary for 12.5 % of callers; instances load it now" in capsys.readouterr().out
     assert run("promote", "mini") == 0
-    assert capsys.readouterr().out == "mini: version 2 is now stable (was 1); canary 2 ended\n"
+    told = "mini: version 2 is now stable (was 1); canary 2 ended\n  no instance reports yet\n"
+    assert capsys.readouterr().out == told
     assert run("promote", "mini", "2") == 0
     assert "nothing changed" in capsys.readouterr().out
     assert run("rollback", "mini") == 0
-    assert capsys.readouterr().out == "mini: version 1 is now stable (was 2)\n"
+    assert "mini: version 1 is now stable (was 2)\n" in capsys.readouterr().out
     assert run("publish", make_folder(tmp_path / "3", 3), "--model", "mini") == 0
     assert run("retire", "mini", "2") == 0
     assert "mini@2 lies in" in capsys.readouterr().out
@@ -93,6 +96,90 @@ def test_init_and_publish_in_one_go(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     assert run("publish", "--init", folder, "--model", "mini", "--root", tmp_path / "new") == 0
     assert run("publish", "--init", "--root", tmp_path / "new") == 0
+
+
+def test_init_is_careful_where_it_would_be_a_slip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    assert run("publish", "--init", "--root", tmp_path / "home") == 3
+    assert "holds other things and isn't a mount; --force" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.txt"]
+    assert run("publish", "--init", "--root", tmp_path / "esf" / "models") == 3
+    assert "looks like a typo" in capsys.readouterr().err
+    assert run("publish", "--init", "--force", "--root", tmp_path / "home") == 0
+    (tmp_path / "empty").mkdir()
+    assert run("publish", "--init", "--root", tmp_path / "empty") == 0
+
+
+def test_serve_and_publish_mean_the_same_place_whatever_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODEL_API_EFS_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert efs_root() == ROOT / "efs"
+    assert Settings.from_env({}).efs_root == ROOT / "efs"
+    assert '"${MODEL_API_EFS_ROOT:-$PWD/efs}"' in (ROOT / "scripts" / "serve").read_text()  # from the repository
+
+
+def test_serve_makes_no_store_at_a_mistyped_root(tmp_path: Path) -> None:
+    environment = {**os.environ, "MODEL_API_EFS_ROOT": str(tmp_path / "typo")}
+    done = subprocess.run(
+        [ROOT / "scripts" / "serve"], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "holds no store: not mounted, or a typo" in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
+# A Python as authors have it on Windows: no fcntl, no modes, no uids, and a folder can't be opened.
+WINDOWS = """
+import os, runpy, sys
+sys.modules["fcntl"] = None
+for name in ("fchmod", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "geteuid", "getuid", "mkfifo"):
+    if hasattr(os, name):
+        delattr(os, name)
+sys.modules["pwd"] = None
+sys.argv = ["model_api", *sys.argv[1:]]
+runpy.run_module("model_api", run_name="__main__")
+"""
+
+
+def on_windows(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-S", "-c", WINDOWS, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_windows_authors_need_nothing_but_python(layout: Layout, tmp_path: Path) -> None:
+    root = f"--root={layout.root}"
+    for seed in (1, 2, 3):
+        done = on_windows("publish", make_folder(tmp_path / str(seed), seed), "--model", "mini", root)
+        assert done.returncode == 0, done.stderr
+    for arguments in (["rollback", "mini"], ["promote", "mini", "3"], ["retire", "mini", "1"], ["copy", "mini", "two"]):
+        done = on_windows(*arguments, root)
+        assert done.returncode == 0, done.stderr
+    for arguments in (["rename", "two", "three"], ["gc"], ["show", "mini"], ["history", "mini"], ["models"]):
+        done = on_windows(*arguments, root)
+        assert done.returncode == 0, done.stderr
+    seen = Repository(layout.root).observe(None)
+    assert {name: published.refused for name, published in seen.items()} == {"mini": {}, "three": {}}
+    assert list(layout.root.rglob("*.held")) == []
+
+
+def test_a_lock_that_outlived_its_process_is_told_with_the_file_to_remove(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("publish", make_folder(tmp_path / "1", 1), "--model", "mini")
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "_PATIENCE_S", 0.2)
+    held = layout.model("mini") / ".lock.held"
+    held.write_text("process 7 on laptop")
+    capsys.readouterr()
+    assert run("retire", "mini", "--all") == 1
+    error = capsys.readouterr().err
+    assert "locked by process 7 on laptop; if that has ended, remove this file" in error
+    assert str(held) in error
+    held.unlink()
+    assert run("retire", "mini", "--all") == 0
 
 
 @pytest.mark.parametrize(
@@ -273,7 +360,7 @@ def test_the_far_side_runs_from_its_archive_alone(tmp_path: Path, verb: str) -> 
     command = [*far_python(), "-c", code + "sys.exit(main(sys.argv[1:]))", *arguments, "--root", str(root)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert ("now stable" if verb == "publish" else "nothing is published yet") in done.stdout
+    assert ("instances load it now" if verb == "publish" else "nothing is published yet") in done.stdout
 
 
 def test_an_archive_is_made_from_within_an_archive(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import RefsConflict, Refused, RepositoryUnavailable
-from model_api.publishing.changes import change_refs, init, promote, read_refs, retire, rollback, seal
+from model_api.publishing.changes import change_refs, init, read_refs, seal
 from model_api.publishing.draft import draft, publish
+from model_api.publishing.moves import promote, rollback
+from model_api.publishing.removal import retire
 from model_api.publishing.upload import Upload
 from model_api.repository.known_tasks import TASKS
 from model_api.repository.layout import Layout
@@ -112,14 +114,14 @@ def test_canary_promote_and_rollback(layout: Layout, tmp_path: Path) -> None:
     assert refs.canary is not None
     assert refs.stable is not None
     assert (refs.stable.version, refs.canary.version, refs.canary.percent) == ("1", "2", 5)
-    _, refs = rollback(layout, "mini")
+    refs = rollback(layout, "mini").after
     assert (refs.canary, refs.stable) == (None, read_refs(layout, "mini").stable)
     published(layout, tmp_path / "2", canary_percent=12.5)
-    _, refs = promote(layout, "mini", None)
+    refs = promote(layout, "mini", None).after
     assert refs.stable is not None
     assert refs.previous is not None
     assert (refs.stable.version, refs.previous.version, refs.canary) == ("2", "1", None)
-    _, refs = rollback(layout, "mini")
+    refs = rollback(layout, "mini").after
     assert refs.stable is not None
     assert refs.stable.version == "1"
 
@@ -319,7 +321,7 @@ def test_a_change_by_somebody_without_the_lock_is_a_conflict(layout: Layout, tmp
         return Refs(refs.generation + 1)
 
     with pytest.raises(RefsConflict):
-        change_refs(layout, "mini", change)
+        change_refs(layout, "mini", "publish", change)
     assert read_refs(layout, "mini") == other
 
 

@@ -1,6 +1,7 @@
 """Authors who are killed at any step, who publish at once, whose disk is full or whose clock is wrong."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from model_api.local_store.parallel_copy import wrong_files
+from model_api.publishing import history
 from model_api.publishing.changes import read_refs
 from model_api.publishing.commands.main import main
 from model_api.repository.layout import Layout
@@ -121,6 +123,7 @@ def test_the_other_verbs_killed_at_every_step(layout: Layout, tmp_path: Path, ve
     for step in range(1, 100):
         code = doomed(step, layout, *verb)
         assert_consistent(layout, ["1", "2", "3"])
+        assert_history_is_true(layout)
         there = [version for version, folder in before.items() if folder.is_dir()]
         assert len(there) + len(list(layout.trash("mini").glob("*"))) == 3
         if verb[0] == "retire" and "1" not in there:
@@ -131,6 +134,123 @@ def test_the_other_verbs_killed_at_every_step(layout: Layout, tmp_path: Path, ve
         if code == 0:
             return
     pytest.fail("it never came to its end")
+
+
+def assert_history_is_true(layout: Layout) -> None:
+    """Its last entry that became true tells what is stable."""
+    refs = read_refs(layout, "mini")
+    entries = history.read(layout, "mini", refs.generation)
+    assert entries[-1].get("stable") == (refs.stable.version if refs.stable else None)
+
+
+def steps(layout: Layout, *arguments: str) -> Iterator[tuple[int, Layout]]:
+    """The command killed at each of its steps, on a fresh copy of the store each time; ends when it isn't killed."""
+    for step in range(1, 300):
+        copied = Layout(layout.root.with_name(f"store-{step}"))
+        shutil.copytree(layout.root, copied.root, symlinks=True)
+        code = doomed(step, copied, *arguments)
+        yield step, copied
+        shutil.rmtree(copied.root)
+        if code == 0:
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_delete_killed_at_every_step_is_finished_by_a_second_one(layout: Layout, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        published(layout, make_folder(tmp_path / str(seed), seed))
+    for _, store in steps(layout, "delete", "mini", "--yes"):
+        seen = Repository(store.root).observe(None)
+        assert seen == {} or seen["mini"].refs is not None
+        assert main(["delete", "mini", "--yes", "--root", str(store.root)]) == 0
+        assert Repository(store.root).observe(None) == {}
+        assert sorted(path.name for path in store.trash("mini").iterdir()) == ["1", "2"]
+
+
+def test_retire_undo_killed_at_every_step_loses_nothing(layout: Layout, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        published(layout, make_folder(tmp_path / str(seed), seed))
+    assert main(["retire", "mini", "1", "--root", str(layout.root)]) == 0
+    for _, store in steps(layout, "retire", "mini", "1", "--undo"):
+        assert_consistent(store, ["3"])
+        main(["retire", "mini", "1", "--undo", "--root", str(store.root)])
+        assert main(["promote", "mini", "1", "--root", str(store.root)]) == 0
+        assert_consistent(store, ["1"])
+
+
+@pytest.mark.parametrize("verb", ["rename", "copy"])
+def test_rename_and_copy_killed_at_every_step_are_finished_by_a_second_one(
+    layout: Layout, tmp_path: Path, verb: str
+) -> None:
+    for seed in (1, 2):
+        published(layout, make_folder(tmp_path / str(seed), seed))
+    for _, store in steps(layout, verb, "mini", "new"):
+        seen = Repository(store.root).observe(None)
+        serving = [name for name, one in seen.items() if one.refs is not None and one.refs.stable and not one.refused]
+        assert serving  # one of the two names serves at any moment
+        assert main([verb, "mini", "new", "--root", str(store.root)]) == 0
+        assert not store.versions("mini").exists() or verb == "copy"
+        seen = Repository(store.root).observe(None)
+        assert set(seen) == ({"new"} if verb == "rename" else {"mini", "new"})
+        for name, one in seen.items():
+            assert one.refused == {}, name
+            for version in one.manifests:
+                assert wrong_files(one.manifests[version].files, one.sources[version]) == []
+
+
+def test_gc_killed_at_every_step_harms_nothing_that_serves(layout: Layout, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        published(layout, make_folder(tmp_path / str(seed), seed))
+    assert main(["retire", "mini", "1", "--root", str(layout.root)]) == 0
+    for _, store in steps(layout, "gc"):
+        assert_consistent(store, ["3"])
+        assert main(["retire", "mini", "1", "--undo", "--root", str(store.root)]) in (0, 3)  # whole, or not at all
+        assert_consistent(store, ["3"])
+        assert main(["gc", "--root", str(store.root)]) == 0
+        assert not store.trash("mini").exists() or list(store.trash("mini").iterdir()) == []
+
+
+PAIRED: Sequence[Sequence[str]] = (
+    ["publish", "FOLDER", "--model", "mini"],
+    ["publish", "FOLDER", "--model", "mini", "--canary", "5"],
+    ["promote", "mini", "2"],
+    ["rollback", "mini"],
+    ["retire", "mini", "1"],
+    ["retire", "mini", "--all"],
+    ["delete", "mini", "--yes"],
+    ["rename", "mini", "new"],
+    ["copy", "mini", "new"],
+    ["gc"],
+)
+
+
+@pytest.mark.parametrize("one", PAIRED, ids=" ".join)
+def test_two_authors_in_every_pair_of_commands(tmp_path: Path, one: Sequence[str]) -> None:
+    """Both at once: each is done, or says why not; and what serves is whole."""
+    for number, other in enumerate(PAIRED):
+        layout = new_store(tmp_path / f"efs{number}")
+        for seed in (1, 2, 3):
+            published(layout, make_folder(tmp_path / str(seed), seed))
+        authors = []
+        for author, command in enumerate((one, other)):
+            folder = str(make_folder(tmp_path / f"new-{author}", 10 + author))
+            arguments = [folder if word == "FOLDER" else word for word in command]
+            authors.append(
+                subprocess.Popen(
+                    [sys.executable, "-S", "-m", "model_api", *arguments, "--root", str(layout.root)],
+                    cwd=ROOT,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        said = [author.communicate(timeout=120)[0] for author in authors]
+        assert {author.returncode for author in authors} <= {0, 1, 3}, said
+        assert not any("Traceback" in words for words in said), said
+        for name, seen in Repository(layout.root).observe(None).items():
+            assert seen.refused == {}, (name, other, said)
+            for version in seen.manifests:
+                assert wrong_files(seen.manifests[version].files, seen.sources[version]) == []
 
 
 def test_seal_killed_at_every_step(layout: Layout) -> None:

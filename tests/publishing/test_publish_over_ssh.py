@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,22 +17,24 @@ import pytest
 
 from model_api.publishing.changes import read_refs
 from model_api.publishing.commands.main import main
+from model_api.publishing.draft import draft
+from model_api.publishing.terms import this_author
 from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository
 from model_api.repository.statuses import write_status
 from tests.needs import needs
+from tests.rigs.instances import Instance, living
 from tests.rigs.model_folders import make_folder
 from tests.rigs.polling import wait_until
 from tests.rigs.project import ROOT
 from tests.rigs.ssh_server import SshServer, ssh_server
-from tests.rigs.stores import new_store, published, tree
+from tests.rigs.stores import new_store, published, quiet, tree
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    needs("rsync")
     with ssh_server(tmp_path_factory.mktemp("sshd")) as running:
         yield running
 
@@ -82,7 +85,7 @@ def test_a_version_arrives_whole(
 ) -> None:
     folder = make_folder(tmp_path / "a", 1)
     assert main(publish(server, ssh, layout, folder)) == 0
-    assert "version 1 is now stable" in capfd.readouterr().out
+    assert "published as version 1; instances load it now" in capfd.readouterr().out
     there = tree(layout.version("mini", "1"))
     there.pop("manifest.json")
     assert there == tree(folder)
@@ -129,17 +132,151 @@ def test_the_other_verbs_work_there_too(
     Repository(new).check()
 
 
-@pytest.mark.parametrize(
-    ("to", "words"),
-    [("{host}:/nowhere", "never set up"), ("{host}:/proc", "never set up"), ("unknown-host.invalid:/efs", "")],
-)
+@pytest.mark.parametrize("to", ["{host}:/nowhere", "{host}:/proc"])
 def test_a_failure_is_told_and_is_exit_1(
-    server: SshServer, ssh: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], to: str, words: str
+    server: SshServer, ssh: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], to: str
 ) -> None:
     folder = make_folder(tmp_path / "a")
     command = ["publish", str(folder), "--model", "mini", "--to", to.format(host=server.host), "--ssh", ssh]
     assert main(command) == 1
-    assert words in capfd.readouterr().err
+    assert "never set up" in capfd.readouterr().err
+
+
+def far_shell(server: SshServer, tmp_path: Path, before: str) -> str:
+    """An ssh command to a host whose shell runs `before` at every login, as a ~/.bashrc does."""
+    command = tmp_path / "ssh-to-odd-host"
+    command.write_text(
+        f'#!/bin/bash\nargs=(-F {server.configuration} "${{@:1:$#-1}}")\n'
+        f'exec ssh "${{args[@]}}" {shlex.quote(before)}"; ${{!#}}"\n'
+    )
+    command.chmod(0o755)
+    return str(command)
+
+
+def last_line(capfd: pytest.CaptureFixture[str]) -> str:
+    error = capfd.readouterr().err
+    assert "to resume" not in error
+    assert "Traceback" not in error
+    return error.splitlines()[-1]
+
+
+def test_a_far_shell_that_prints_is_told_and_left_aside(
+    server: SshServer, layout: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noisy = far_shell(
+        server, tmp_path, 'echo Welcome to the cluster; echo; echo {\\"do\\": 1}; echo loading modules >&2'
+    )
+    assert main(publish(server, noisy, layout, make_folder(tmp_path / "a"))) == 0
+    said = capfd.readouterr()
+    assert "its shell prints 3 lines at every login ('Welcome to the cluster'" in said.err
+    assert "loading modules" in said.err
+    assert main(["models", "--json", "--to", f"{server.host}:{layout.root}", "--ssh", noisy]) == 0
+    assert json.loads(capfd.readouterr().out)["models"][0]["name"] == "mini"
+
+
+def test_a_far_shell_that_ends_is_told(
+    server: SshServer, layout: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ends = far_shell(server, tmp_path, "exit 0")
+    assert main(publish(server, ends, layout, make_folder(tmp_path / "a"))) == 1
+    assert "its shell ended (exit 0) before python3 started" in last_line(capfd)
+
+
+def test_an_old_far_python_is_told_with_the_way_out(
+    server: SshServer, layout: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "old-bin"
+    folder.mkdir()
+    (folder / "python3").write_text(
+        "#!/bin/sh\nshift\n"  # what a Python 3.8 makes of our program
+        f'exec {sys.executable} -c "import sys; sys.version_info = (3, 8, 10); exec(sys.argv.pop(1))" "$@"\n'
+    )
+    (folder / "python3").chmod(0o755)
+    old = far_shell(server, tmp_path, f"export PATH={folder}:$PATH")
+    made = make_folder(tmp_path / "a")
+    assert main(publish(server, old, layout, made)) == 1
+    assert "python3 is Python 3.8 there, 3.9 or later is needed; --python names another" in last_line(capfd)
+    assert main(publish(server, old, layout, made, "--python", sys.executable)) == 0
+    assert main(["rollback", "mini", "--to", f"{server.host}:{layout.root}", "--ssh", old]) == 1
+    assert "3.9 or later is needed" in last_line(capfd)
+
+
+def test_a_host_without_python_is_told(
+    server: SshServer, ssh: str, layout: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = publish(
+        server, f"ssh -F {server.configuration}", layout, make_folder(tmp_path / "a"), "--python", "py39x"
+    )
+    assert main(command) == 1
+    assert "there is no py39x; --python names the one to use" in last_line(capfd)
+
+
+@pytest.mark.parametrize(
+    ("to", "ssh_command", "words"),
+    [
+        ("unknown-host.invalid:/efs", "ssh", "unknown-host.invalid: unknown host; check the name after --to"),
+        ("127.0.0.1:/efs", "ssh -p 1", "nothing answers on its ssh port; another one is named with --ssh"),
+        ("{host}:/efs", "ssh -F {configuration} -l nobody-known", "it doesn't let you in"),
+        (
+            "{host}:/efs",
+            "ssh -F {configuration} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes",
+            "host key",
+        ),
+        ("{host}:/efs", "no-such-ssh", "no-such-ssh isn't installed here"),
+    ],
+)
+def test_who_cannot_connect_hears_why_and_what_to_do(
+    server: SshServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], to: str, ssh_command: str, words: str
+) -> None:
+    ssh_command = ssh_command.format(configuration=server.configuration)
+    there = ["--to", to.format(host=server.host), "--ssh", ssh_command]
+    assert main(["publish", str(make_folder(tmp_path / "a")), "--model", "mini", *there]) == 1
+    assert words in last_line(capfd)
+    assert main(["models", *there]) == 1
+    assert words in last_line(capfd)
+
+
+def test_no_rsync_is_needed_on_either_side(
+    server: SshServer, ssh: str, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS's speaks an old dialect, Windows has none."""
+    folder = tmp_path / "no-rsync"
+    folder.mkdir()
+    (folder / "rsync").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "rsync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    assert main(publish(server, ssh, layout, make_folder(tmp_path / "a"))) == 0
+    assert read_refs(layout, "mini").stable is not None
+
+
+def test_the_history_over_there_names_the_author_here(
+    server: SshServer, ssh: str, layout: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    there = ["--to", f"{server.host}:{layout.root}", "--ssh", ssh]
+    for seed in (1, 2):
+        assert main(publish(server, ssh, layout, make_folder(tmp_path / str(seed), seed), "-m", f"run {seed}")) == 0
+    assert main(["rollback", "mini", "-m", "two is worse", *there]) == 0
+    capfd.readouterr()
+    assert main(["history", "mini", "--json", *there]) == 0
+    entries = json.loads(capfd.readouterr().out)["history"]
+    assert [entry["message"] for entry in entries] == ["run 1", "run 2", "two is worse"]
+    assert {entry["who"] for entry in entries} == {this_author()}
+    assert entries[0]["from"] == str(tmp_path / "1")
+
+
+def test_an_atomic_publish_goes_back_over_there_too(
+    server: SshServer, ssh: str, layout: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = make_folder(tmp_path / "bad", 2)
+    instance = Instance(layout, "i-1", refuses={draft(bad, "mini", quiet).manifest.digest})
+    with living(instance):
+        assert main(publish(server, ssh, layout, make_folder(tmp_path / "good", 1), "--wait")) == 0
+        assert read_refs(layout, "mini").last_good is not None
+        assert main(publish(server, ssh, layout, bad, "--atomic")) == 4
+    assert "version 2 is refused; version 1 is stable again" in capfd.readouterr().out
+    stable = read_refs(layout, "mini").stable
+    assert stable is not None
+    assert stable.version == "1"
 
 
 def test_a_taken_version_is_refused_over_there_too(
@@ -150,22 +287,30 @@ def test_a_taken_version_is_refused_over_there_too(
     assert "never overwritten" in capfd.readouterr().err
 
 
-def throttled_rsync(tmp_path: Path, kb_per_s: int) -> Mapping[str, str]:
-    """An environment in which rsync is slow enough to be interrupted on purpose."""
-    real = shutil.which("rsync")
-    folder = tmp_path / "slow-bin"
-    folder.mkdir()
-    (folder / "rsync").write_text(f'#!/bin/sh\nexec {real} --bwlimit={kb_per_s} "$@"\n')
-    (folder / "rsync").chmod(0o755)
-    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+def throttled(ssh: str, tmp_path: Path) -> str:
+    """An ssh command that is slow enough to be interrupted on purpose: 64 kB at a time, with pauses."""
+    slow = tmp_path / "slow-ssh"
+    slow.write_text(
+        f"#!{sys.executable}\n"
+        "import subprocess, sys, time\n"
+        f"far = subprocess.Popen([{ssh!r}, *sys.argv[1:]], stdin=subprocess.PIPE)\n"
+        "while block := sys.stdin.buffer.read1(2**16):\n"
+        "    far.stdin.write(block)\n"
+        "    far.stdin.flush()\n"
+        "    time.sleep(0.01)\n"
+        "far.stdin.close()\n"
+        "sys.exit(far.wait())\n"
+    )
+    slow.chmod(0o755)
+    return str(slow)
 
 
 def test_a_broken_transfer_resumes_where_it_was(server: SshServer, ssh: str, layout: Layout, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a", 1, rows=160_000)  # 20 MB
     published(layout, make_folder(tmp_path / "0", 0))
-    command = [sys.executable, "-m", "model_api", *publish(server, ssh, layout, folder, "--no-check")]
-    slow = throttled_rsync(tmp_path, 8000)
-    author = subprocess.Popen(command, cwd=ROOT, env=slow, start_new_session=True)
+    slow = throttled(ssh, tmp_path)
+    command = [sys.executable, "-m", "model_api", *publish(server, slow, layout, folder, "--no-check")]
+    author = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
 
     def arrived_bytes() -> int:
         files = layout.incoming("mini").glob("*/*.safetensors")
@@ -196,14 +341,11 @@ def test_what_arrived_damaged_is_sent_again(
 ) -> None:
     folder = make_folder(tmp_path / "a", 1)
     other = make_folder(tmp_path / "b", 2)
-    from model_api.publishing.draft import draft
-
-    digest = draft(folder, "mini", lambda done, total: None).manifest.digest
+    digest = draft(folder, "mini", quiet).manifest.digest
     upload = layout.incoming("mini") / f"resumable-{digest}"
     upload.mkdir(parents=True)
     shutil.copy(other / "model.safetensors", upload)
-    info = (folder / "model.safetensors").stat()
-    os.utime(upload / "model.safetensors", ns=(info.st_atime_ns, info.st_mtime_ns))  # rsync believes that it has it
+    # It has the right size, so the far side says that it has it.
     assert main(publish(server, ssh, layout, folder)) == 3
     assert "model.safetensors: arrived damaged and was removed" in capfd.readouterr().err
     assert not layout.refs("mini").exists()

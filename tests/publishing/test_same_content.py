@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import Refused
-from model_api.publishing.changes import promote, read_refs, rollback
+from model_api.publishing.changes import read_refs
 from model_api.publishing.draft import draft, publish
+from model_api.publishing.moves import promote, rollback
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import MANIFEST_NAME, Manifest, Probe
 from model_api.repository.reader import Repository
@@ -106,7 +107,7 @@ def test_an_earlier_content_again_is_live_again_under_its_number(layout: Layout,
         published(layout, make_folder(tmp_path / str(seed), seed))
     outcome = published(layout, tmp_path / "1")
     assert outcome.changed
-    assert "version 1 is now stable" in outcome.message
+    assert "published as version 1; instances load it now" in outcome.message
     assert "published before (was 2)" in outcome.message
     refs = read_refs(layout, "mini")
     assert refs.stable is not None
@@ -180,7 +181,7 @@ def test_a_renamed_model_can_be_published_and_promoted(layout: Layout, tmp_path:
     outcome = published(layout, folder, "newname")
     assert outcome.changed
     assert_whole(layout, folder, "1", "newname")
-    assert not promote(layout, "newname", "1")[1].canary
+    assert not promote(layout, "newname", "1").after.canary
     other = make_folder(tmp_path / "b", 2)
     assert published(layout, other, "newname").ref.version == "2"
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from model_api.errors import Refused, RepositoryUnavailable
 from model_api.publishing import announce, changes
 from model_api.publishing.announce import announced, read_generation
-from model_api.publishing.changes import promote, retire, rollback, seal, unload
+from model_api.publishing.changes import seal
+from model_api.publishing.moves import promote, rollback
+from model_api.publishing.removal import retire, unload
 from model_api.repository import files
 from model_api.repository.generation import Generation
 from model_api.repository.layout import Layout
@@ -148,14 +150,14 @@ def test_a_command_that_dies_between_its_change_and_its_last_word_hides_nothing(
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from model_api.publishing import changes\n"
+        "from model_api.publishing import changes, moves\n"
         "from model_api.repository.layout import Layout\n"
         "write = changes.write_aside\n"
         "def write_and_die(*arguments):\n"
         "    write(*arguments)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "changes.write_aside = write_and_die\n"
-        "changes.rollback(Layout(Path(sys.argv[1])), 'mini')\n"
+        "moves.rollback(Layout(Path(sys.argv[1])), 'mini')\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(layout.root)], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL

@@ -9,11 +9,13 @@ import jsonschema
 import pytest
 
 from model_api.local_store.parallel_copy import wrong_files
+from model_api.publishing.commands.main import VERBS, main
 from model_api.repository.folder_content import hash_folder
 from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import MANIFEST_NAME, Manifest
 from model_api.repository.reader import Repository
+from model_api.repository.refs import REFS_NAME, Refs
 from model_api.repository.statuses import read_statuses
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
@@ -22,6 +24,7 @@ from tests.rigs.stores import new_store, published
 LAYOUT_FOLDER = ROOT / "efs_layout"
 EXAMPLE = Layout(LAYOUT_FOLDER / "example")
 SCHEMA = json.loads((LAYOUT_FOLDER / "manifest.schema.json").read_text())
+REFS_SCHEMA = json.loads((LAYOUT_FOLDER / "refs.schema.json").read_text())
 
 
 def test_the_example_is_a_store_that_serves() -> None:
@@ -39,6 +42,38 @@ def test_the_example_is_a_store_that_serves() -> None:
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_the_examples_manifests_fit_the_schema(version: str) -> None:
     jsonschema.validate(json.loads((EXAMPLE.version("example", version) / MANIFEST_NAME).read_text()), SCHEMA)
+
+
+def test_refs_fit_their_schema(tmp_path: Path) -> None:
+    jsonschema.validate(json.loads(EXAMPLE.refs("example").read_text()), REFS_SCHEMA)
+    layout = new_store(tmp_path / "efs")
+    for seed in (1, 2, 3):
+        published(layout, make_folder(tmp_path / str(seed), seed))
+    for arguments in (["rollback", "mini"], ["delete", "mini", "--yes"]):
+        assert main([*arguments, "--root", str(layout.root)]) == 0
+        document = json.loads(layout.refs("mini").read_text())
+        jsonschema.validate(document, REFS_SCHEMA)
+        assert set(document) <= set(REFS_SCHEMA["properties"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generation": -1},
+        {"stable": {"version": "1"}},
+        {"last_good": {"version": "../1", "digest": "0" * 64}},
+        {"canary": {"version": "1", "digest": "0" * 64, "percent": 0}},
+        {"published": {"1": "short"}},
+        {"proven": ["Upper"]},
+        {"refused": {"../1": "bad"}},
+    ],
+)
+def test_the_refs_schema_and_the_reader_refuse_the_same(change: dict[str, object]) -> None:
+    document = json.loads(EXAMPLE.refs("example").read_text()) | change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, REFS_SCHEMA)
+    with pytest.raises(Exception, match=REFS_NAME):
+        Refs.from_json(json.dumps(document))
 
 
 def test_what_publish_writes_fits_the_schema(tmp_path: Path) -> None:
@@ -77,7 +112,7 @@ def test_a_plain_folders_manifest_fits_the_schema_too(tmp_path: Path) -> None:
 def test_the_readme_names_commands_and_options_that_exist() -> None:
     text = (LAYOUT_FOLDER / "README.md").read_text()
     commands = set(re.findall(r"scripts/([a-z]+)", text))
-    assert commands == {"publish", "promote", "rollback", "retire", "models"}
+    assert commands == set(VERBS)
     scripts = [LAYOUT_FOLDER.parent / "scripts" / command for command in commands]
     help_text = "".join(
         subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout for script in scripts

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import RepositoryUnavailable
-from model_api.publishing.changes import promote, rollback, seal
+from model_api.publishing.changes import seal
+from model_api.publishing.moves import promote, rollback
 from model_api.repository.layout import Layout
 from model_api.repository.published import Published
 from model_api.repository.reader import Repository

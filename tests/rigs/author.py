@@ -4,6 +4,7 @@ from pathlib import Path
 
 from model_api.publishing import changes as store_changes
 from model_api.publishing import draft as publishing
+from model_api.publishing import moves
 from model_api.repository.layout import Layout
 from model_api.repository.refs import Ref
 
@@ -22,11 +23,11 @@ class Author:
 
     def promote(self, name: str, version: str | None = None) -> Ref:
         """What is stable then."""
-        return _stable(store_changes.promote(self.layout, name, version)[1].stable)
+        return _stable(moves.promote(self.layout, name, version).after.stable)
 
     def rollback(self, name: str) -> Ref:
         """What is stable then."""
-        return _stable(store_changes.rollback(self.layout, name)[1].stable)
+        return _stable(moves.rollback(self.layout, name).after.stable)
 
     def seal(self, name: str) -> int:
         """Say that a plain folder is whole as it is; the number of its files."""

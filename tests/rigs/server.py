@@ -46,6 +46,7 @@ class Server(Api):
             "MODEL_API_LOCAL_STORE": folder / "store",
             "MODEL_API_INSTANCE": self.instance,
             "MODEL_API_POLL_S": 0.2,
+            "MODEL_API_PIN_S": 0,  # what is replaced is unloaded at once, unless a test is about pinned callers
             "MODEL_API_CACHE": "off",  # what is asked twice is computed twice, unless a test is about the cache
             "PORT": self.port,
         }

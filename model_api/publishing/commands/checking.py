@@ -26,15 +26,17 @@ from model_api.repository.units import mb
 PASSED, REFUSED = 0, 3
 
 
-def check_load(made: Draft) -> None:
-    """Load the draft as instances will, if this machine can; say so on standard error. Raises Refused, LoadFailed."""
+def check_load(made: Draft) -> bool:
+    """Load the draft as instances will, if this machine can; say so on standard error. Whether it could. Raises
+    Refused, LoadFailed."""
     missing = lacking()
     if missing:
         print(f"not tried here: {missing} is missing, so the instances are the first to load it", file=sys.stderr)
-        return
+        return False
     loaded = load_really(made)
     probes = f", {loaded.probes} probes hold" if loaded.probes else ""
     print(f"loaded and tried here in {loaded.precision}{probes}", file=sys.stderr)
+    return True
 
 
 def run_check(parsed: argparse.Namespace, probes: Sequence[Probe], options: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""The authors' commands: publish, promote, rollback, retire, models.
+"""The authors' commands, each of which scripts/ has by its name.
 
 Stdlib only, Python 3.9: an author's laptop, or the far side of --to, needs nothing else.
 """
@@ -8,28 +8,66 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from model_api.errors import ModelApiError, Refused
 from model_api.publishing import ssh as remote
-from model_api.publishing.changes import promote, retire, rollback, unload
+from model_api.publishing.commands import changing, keeping, looking
 from model_api.publishing.commands import models as models_command
 from model_api.publishing.commands import publish as publish_command
+from model_api.publishing.commands.arguments import EXIT_CODES
+from model_api.publishing.terms import this_author
 from model_api.repository.environment import efs_root, status_dir
 from model_api.repository.layout import Layout
-from model_api.repository.refs import Refs
 
-DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
-EXIT_CODES = """exit codes:
-  0    done, or there was nothing to do
-  1    failed for a reason that may pass: store not mounted, disk full, transfer broken, somebody else's change
-  2    wrong arguments
-  3    refused: the message names the file, version or model, and what to do
-  4    --wait: an instance refuses the version
-  5    --wait: no instance reports at all
-  6    --wait: not everywhere within --wait-timeout
-  130  interrupted"""
+FAILED, REFUSED, INTERRUPTED = 1, 3, 130
+
+_OF_THE_NEAR_SIDE = ("--to", "--ssh", "--python")
+_DEFAULT = "efs beside model_api/"
+_Run = Callable[[argparse.Namespace], int]
+_Add = Callable[[argparse.ArgumentParser], None]
+VERBS: Mapping[str, tuple[str, _Add, _Run]] = {
+    "publish": (
+        "Publish a model folder as the next version, and let it serve.",
+        publish_command.add_arguments,
+        publish_command.run,
+    ),
+    "promote": (
+        "Let a version serve as the stable one; ends a canary.",
+        changing.add_promote_arguments,
+        changing.run_promote,
+    ),
+    "rollback": (
+        "End the canary; without one, go back to the last version that is known to be good.",
+        changing.add_rollback_arguments,
+        changing.run_rollback,
+    ),
+    "retire": (
+        "Move a version that no ref names and no instance serves to .trash. Its number stays taken.",
+        changing.add_retire_arguments,
+        changing.run_retire,
+    ),
+    "delete": ("End a model on every instance.", changing.add_delete_arguments, changing.run_delete),
+    "rename": (
+        "Give a model another name; all of it goes along.",
+        keeping.add_rename_arguments,
+        keeping.run_rename,
+    ),
+    "copy": ("Make a second model of what a model serves.", keeping.add_copy_arguments, keeping.run_copy),
+    "models": (
+        "Show what is published, which instances serve it, and what is refused.",
+        models_command.add_arguments,
+        models_command.run,
+    ),
+    "show": ("Show a version: its options, probes, files and sizes.", looking.add_show_arguments, looking.run_show),
+    "history": (
+        "Show who changed what serves, and when.",
+        looking.add_history_arguments,
+        looking.run_history,
+    ),
+    "gc": ("Free the space of what was retired, deleted or broke off.", keeping.add_gc_arguments, keeping.run_gc),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.to and parsed.verb != "publish":
-            return remote.run_there(remote.Target.parse(parsed.to, parsed.ssh), _without_to(arguments))
+            return remote.run_there(remote.Target.parse(parsed.to, parsed.ssh, parsed.python), _without_to(arguments))
         parsed.root = Path(parsed.root).absolute() if parsed.root else efs_root()
         parsed.status_dir = status_dir() or Layout(parsed.root).statuses
-        run: Callable[[argparse.Namespace], int] = parsed.run
+        run: _Run = parsed.run
         return run(parsed)
     except KeyboardInterrupt:
         return _complain(parsed.verb, "interrupted", INTERRUPTED)
@@ -67,10 +105,10 @@ def _without_to(arguments: Sequence[str]) -> list[str]:
     kept: list[str] = []
     skip = False
     for argument in arguments:
-        if not skip and argument not in ("--to", "--ssh") and not argument.startswith(("--to=", "--ssh=")):
+        if not skip and argument.partition("=")[0] not in _OF_THE_NEAR_SIDE:
             kept.append(argument)
-        skip = not skip and argument in ("--to", "--ssh")
-    return kept
+        skip = not skip and argument in _OF_THE_NEAR_SIDE
+    return [*kept, "--author", this_author()]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,8 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m model_api", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    for name, (what, add_arguments, run) in VERBS.items():
         command = verbs.add_parser(
             name,
             help=what,
@@ -89,62 +126,10 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command.set_defaults(run=run)
-        command.add_argument("--root", metavar="PATH", help="the store (default: MODEL_API_EFS_ROOT, else ./efs)")
+        command.add_argument("--root", metavar="PATH", help=f"the store (default: MODEL_API_EFS_ROOT, else {_DEFAULT})")
         command.add_argument("--to", metavar="[USER@]HOST:PATH", help="work on a store mounted on another host")
         command.add_argument("--ssh", metavar="COMMAND", default="ssh", help="how to reach that host (default: ssh)")
-        return command
-
-    publish_command.add_arguments(
-        verb("publish", "Publish a model folder as the next version, and let it serve.", publish_command.run)
-    )
-
-    command = verb("promote", "Let a version serve as the stable one; ends a canary.", _promote)
-    command.add_argument("name", metavar="NAME")
-    command.add_argument("version", metavar="VERSION", nargs="?", help="default: the canary")
-
-    command = verb("rollback", "End the canary; without one, go back to the previous version.", _rollback)
-    command.add_argument("name", metavar="NAME")
-
-    command = verb("retire", "Move a version that no ref names to .trash. Its number stays taken.", _retire)
-    command.add_argument("name", metavar="NAME")
-    command.add_argument("version", metavar="VERSION", nargs="?")
-    command.add_argument("--all", action="store_true", help="take the whole model out of service; its versions stay")
-    command.set_defaults(usage_error=command.error)
-
-    models_command.add_arguments(
-        verb("models", "Show what is published, which instances serve it, and what is refused.", models_command.run)
-    )
+        command.add_argument("--python", metavar="COMMAND", default="python3", help="the Python there")
+        command.add_argument("--author", default="", help=argparse.SUPPRESS)  # who runs it on the near side of --to
+        add_arguments(command)
     return parser
-
-
-def _promote(parsed: argparse.Namespace) -> int:
-    return _tell(parsed.name, promote(Layout(parsed.root), parsed.name, parsed.version))
-
-
-def _rollback(parsed: argparse.Namespace) -> int:
-    return _tell(parsed.name, rollback(Layout(parsed.root), parsed.name))
-
-
-def _retire(parsed: argparse.Namespace) -> int:
-    if (parsed.version is None) != parsed.all:
-        parsed.usage_error("give a VERSION, or --all")
-    if parsed.all:
-        before, after = unload(Layout(parsed.root), parsed.name)
-        print(f"{parsed.name}: {'taken out of service' if after != before else 'out of service already'}")
-        return DONE
-    where = retire(Layout(parsed.root), parsed.name, parsed.version)
-    print(f"{parsed.name}@{parsed.version} lies in {where} now; delete it there to free its space")
-    return DONE
-
-
-def _tell(name: str, change: tuple[Refs, Refs]) -> int:
-    before, after = change
-    stable = after.stable.version if after.stable else "none"
-    if after == before:
-        print(f"{name}: version {stable} is stable already; nothing changed")
-        return DONE
-    was = before.stable.version if before.stable else "none"
-    ended = f"; canary {before.canary.version} ended" if before.canary else ""
-    stays = f"version {stable} stays stable" if was == stable else f"version {stable} is now stable (was {was})"
-    print(f"{name}: {stays}{ended}")
-    return DONE

@@ -6,30 +6,31 @@ Stdlib only, Python 3.9.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model_api.errors import Refused
+from model_api.errors import Refused, RepositoryError
 from model_api.publishing import ssh as remote
 from model_api.publishing.changes import Outcome, init, seal
 from model_api.publishing.commands import waiting
+from model_api.publishing.commands.arguments import add_change_options, add_wait_options, terms_of
 from model_api.publishing.commands.checking import check_load, foresee, run_check
+from model_api.publishing.commands.following import WAIT_CODES, NearStore, Store, tell
 from model_api.publishing.commands.progress import ProgressLine
 from model_api.publishing.commands.waiting import Verdict, Watch, wait
-from model_api.publishing.draft import Draft, draft, publish
+from model_api.publishing.draft import draft, publish
+from model_api.publishing.far_side import FarSide
 from model_api.repository.known_tasks import TASKS
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import Probe, check_name, parse_probe
 from model_api.repository.refs import check_percent
 from model_api.repository.signatures import sign
-from model_api.repository.statuses import Status, prune_statuses, read_statuses
+from model_api.repository.statuses import prune_statuses
 from model_api.repository.units import mb
-
-WAIT_CODES = {Verdict.CONVERGED: 0, Verdict.REFUSED: 4, Verdict.NO_LIVE_STATUS: 5, Verdict.TIMED_OUT: 6}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -46,8 +47,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--sign", metavar="KEY", help="sign it with this SSH key (a public key's file: its private key is in the agent)"
     )
     command.add_argument("--canary", metavar="PERCENT", type=float, help="serve it to this share of callers only")
-    command.add_argument("--wait", action="store_true", help="until every live instance serves it")
-    command.add_argument("--wait-timeout", metavar="SECONDS", type=float, default=600.0, help="default: 600")
+    command.add_argument(
+        "--atomic",
+        action="store_true",
+        help="--wait, and go back by itself if an instance refuses it, unless somebody else made a newer change",
+    )
+    add_change_options(command)
+    add_wait_options(command)
     command.add_argument("--check", action="store_true", help="publish nothing; tell everything that is wrong with DIR")
     command.add_argument("--dry-run", action="store_true", help="publish nothing; check, and tell what would happen")
     command.add_argument("--no-check", action="store_true", help="don't load the model here before publishing it")
@@ -68,11 +74,12 @@ def run(parsed: argparse.Namespace) -> int:
     if not publishing and not parsed.init and not parsed.seal:
         parsed.usage_error("give DIR and --model NAME, or --seal NAME, or --init")
     if parsed.to and not publishing:
-        target = remote.Target.parse(parsed.to, parsed.ssh)
+        target = remote.Target.parse(parsed.to, parsed.ssh, parsed.python)
         there = ["publish", *(["--init"] if parsed.init else []), *(["--seal", parsed.seal] if parsed.seal else [])]
+        there += ["--force"] if parsed.force else []
         return remote.run_there(target, there)
     if parsed.init and not parsed.to:
-        new = init(parsed.root)
+        new = init(parsed.root, parsed.force)
         print(f"{parsed.root}: {'set up' if new else 'a store already'}")
     if parsed.seal:
         n_files = seal(Layout(parsed.root), parsed.seal)
@@ -95,34 +102,39 @@ def _publish(parsed: argparse.Namespace) -> int:
     print(f"{parsed.model}: {manifest.task}, {len(manifest.files)} files, {mb(manifest.size_bytes)}", file=sys.stderr)
     for note in made.notes:
         print(note, file=sys.stderr)
-    if not parsed.no_check:
-        check_load(made)
+    checked = not parsed.no_check and check_load(made)
     if parsed.dry_run:
         there = "nothing was sent" if parsed.to else foresee(Layout(parsed.root), made, parsed.version, parsed.canary)
         print(there)
         return 0
+    source = str(Path(parsed.folder).absolute())
+    terms = replace(terms_of(parsed, read=not parsed.to), source=source, checked=checked)
     if parsed.to:
-        return _publish_there(parsed, made)
+        with FarSide(remote.Target.parse(parsed.to, parsed.ssh, parsed.python)) as far:
+            far_outcome = far.publish(made, parsed.version, parsed.canary, parsed.init, terms)
+            return _finish(parsed, far_outcome, far)
     with ProgressLine("copying") as line:
-        outcome = publish(Layout(parsed.root), made, line.show, parsed.version, parsed.canary)
+        outcome = publish(Layout(parsed.root), made, line.show, parsed.version, parsed.canary, terms)
     for instance in prune_statuses(parsed.status_dir):
         print(f"{instance} hasn't reported for a long time; its status is removed", file=sys.stderr)
-    return _finish(parsed, outcome, lambda: read_statuses(parsed.status_dir))
+    return _finish(parsed, outcome, NearStore(Layout(parsed.root), parsed.status_dir, parsed.model, terms))
 
 
-def _publish_there(parsed: argparse.Namespace, made: Draft) -> int:
-    with remote.FarSide(remote.Target.parse(parsed.to, parsed.ssh)) as far:
-        outcome = far.publish(made, parsed.version, parsed.canary, parsed.init)
-        return _finish(parsed, outcome, far.statuses)
-
-
-def _finish(parsed: argparse.Namespace, outcome: Outcome, read: Callable[[], Mapping[str, Status]]) -> int:
+def _finish(parsed: argparse.Namespace, outcome: Outcome, store: Store) -> int:
+    for warning in outcome.warnings:
+        print(f"publish: warning: {warning}", file=sys.stderr)
     print(outcome.message, flush=True)
-    if not parsed.wait:
+    if not parsed.wait and not parsed.atomic:
         return 0
-    watch = Watch(parsed.model, outcome.ref, canary=parsed.canary is not None, live_s=waiting.LIVE_S)
-    verdict = wait(watch, read, lambda text: print(f"  {text}", flush=True), parsed.wait_timeout)
-    print(f"{parsed.model}@{outcome.ref.version}: {verdict.value}", flush=True)
+    watch = Watch(parsed.model, outcome.ref, parsed.canary is not None, live_s=waiting.LIVE_S, hasty=parsed.atomic)
+    verdict = wait(watch, store.sight, tell, parsed.wait_timeout)
+    print(f"{parsed.model}@{outcome.ref.version}: {watch.words(verdict)}", flush=True)
+    if verdict is Verdict.REFUSED and parsed.atomic and outcome.changed:
+        instance, said = watch.refusals().popitem()
+        print(f"{parsed.model}: {store.take_back(outcome, f'{instance}: {said.reason}')}", flush=True)
+    else:
+        with contextlib.suppress(RepositoryError, OSError):  # somebody else's change; the next command takes it down
+            store.take_down(watch.statuses)
     return WAIT_CODES[verdict]
 
 
