@@ -19,7 +19,7 @@ from model_api.web.requests import ApiRequest, current_metrics, current_request
 
 EXPOSED = (
     "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Model-Precision, X-Truncated, Server-Timing, Age, "
-    "Retry-After, Allow"
+    "Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied"
 )
 COMMON_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
@@ -30,7 +30,7 @@ COMMON_HEADERS = (
 PREFLIGHT_HEADERS = (
     (
         "Access-Control-Allow-Headers",
-        "Content-Type, Accept, Authorization, Cache-Control, X-Canary-Key, X-Request-Id, *",
+        "Content-Type, Accept, Authorization, Cache-Control, X-Canary-Key, X-Request-Id, Prefer, Idempotency-Key, *",
     ),
     ("Access-Control-Max-Age", "86400"),
 )

@@ -151,3 +151,14 @@ def test_orphans_are_dropped_and_what_a_job_waits_for_is_kept(tmp_path: Path, mo
 )
 def test_types_are_told_by_the_bytes(head: bytes, kind: str) -> None:
     assert sniffed(head) == kind
+
+
+def test_uploads_leave_threads_for_others(tmp_path: Path) -> None:
+    rig = open_rig(tmp_path / "jobs", max_queue_entries=4)
+    try:
+        with rig.jobs.taking_in():
+            refused = send(rig, asked := ask(rig))
+            assert (refused.status_code, refused.get_json()["type"]) == (503, "/problems/jobs-full")
+        assert send(rig, asked).status_code == 200
+    finally:
+        rig.jobs.stop()
