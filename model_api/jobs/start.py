@@ -1,21 +1,22 @@
 """The jobs of a web process: started, and what the HTTP edge asks of them."""
 
+import contextlib
 import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from model_api.errors import InvalidInput, JobsDown, ModelApiError
+from model_api.errors import InvalidInput, JobsDown, JobsFull, ModelApiError
 from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.job import Job, Status, canonical
 from model_api.jobs.job import fingerprint as fingerprint_of
 from model_api.jobs.notices import check_url
 from model_api.jobs.opening import Parts
 from model_api.jobs.queue import JobQueue, Request
-from model_api.jobs.uploads import Upload
+from model_api.jobs.uploads import Upload, Uploads
 from model_api.jobs.work import canonical_work, examine
 from model_api.serving.calls import CallContext, ModelService
 from model_api.settings import Settings
@@ -44,9 +45,9 @@ class Jobs:
         self._opener = threading.Thread(target=self._reopen, name="jobs-opener", daemon=True)
         self.handed_over: OrderedDict[str, str] = OrderedDict()  # -> the job's id
         self._lock = threading.Lock()
-        self._waiting_callers = threading.BoundedSemaphore(
-            max(1, settings.max_queue_entries // 2)
-        )  # each holds a thread
+        # Each of them holds a thread that others need.
+        self._waiting_callers = threading.BoundedSemaphore(max(1, settings.max_queue_entries // 2))
+        self._uploads_coming = threading.BoundedSemaphore(max(1, settings.max_queue_entries // 4))
 
     def start(self) -> None:
         if not self._try_to_open():
@@ -180,6 +181,16 @@ class Jobs:
             with self._lock:
                 self.handed_over.pop(handle, None)
         return job
+
+    @contextlib.contextmanager
+    def taking_in(self) -> Iterator[Uploads]:
+        """Around an upload that comes in to this server. Raises JobsFull where too many do."""
+        if not self._uploads_coming.acquire(blocking=False):
+            raise JobsFull("too many uploads are coming in already")
+        try:
+            yield self.parts.uploads
+        finally:
+            self._uploads_coming.release()
 
     def start_job_of(self, upload: Upload) -> str:
         """Start the job that came with an upload; its id. Raises as `submit`."""

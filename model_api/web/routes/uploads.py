@@ -59,7 +59,8 @@ def receive(path: UploadPath) -> ApiResponse:
     local = parts.local
     if local is None or not local.signer.holds("PUT", request.path, parts.queue.records.now(), request.args.to_dict()):
         raise NotSigned("this address is not, or no longer, good: ask for another upload")
-    upload = parts.uploads.receive(path.id, request.content_length, _chunks())
+    with current_jobs().taking_in() as uploads:
+        upload = uploads.receive(path.id, request.content_length, _chunks())
     document = _document(upload, "accepted")
     if upload.job is not None:
         try:
