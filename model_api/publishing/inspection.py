@@ -15,7 +15,7 @@ from model_api.errors import Refused
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.file_kinds import is_document
 from model_api.repository.folder_files import is_excluded, list_files
-from model_api.repository.loaded_files import MODULES_FILE
+from model_api.repository.loaded_files import MODULES_FILE, VOCABULARY_FILE
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from model_api.repository.model_folder import Judgement, judge
 from model_api.repository.problem import Problem
@@ -64,7 +64,7 @@ class Inspection:
                 f"no {MODULES_FILE}: a text's vector will be its [CLS] state. sentence-transformers takes the mean of"
                 " such a folder; choose with --option pooling=mean or pooling=cls"
             )
-        unread = [path for path in self.judgement.unread if not is_document(path)]
+        unread = [path for path in self.judgement.unread if not is_document(path) and path != VOCABULARY_FILE]
         if unread:
             notes.append(f"copied, though no load reads it: {', '.join(unread[:8])}{' ...' * (len(unread) > 8)}")
         return tuple(notes)

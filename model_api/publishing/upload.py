@@ -53,6 +53,9 @@ class Upload:
             remove_dead_uploads(layout, name, spare=self.folder.name)
             make_dirs(self.folder)
             self._stack.enter_context(locked_file(self.folder / _LOCK_NAME, wait=False))
+            for file in self.folder.rglob("*"):  # an earlier try's blobs are links, and writing goes through a link
+                if file.is_file() and file.stat().st_nlink > 1:
+                    file.unlink()
 
     def __enter__(self) -> Upload:
         return self

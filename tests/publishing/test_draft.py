@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -376,6 +377,14 @@ def test_seal_is_for_plain_folders(layout: Layout, tmp_path: Path) -> None:
     seal(layout, "loose")
     check = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=layout.model("loose"), check=False)
     assert check.returncode == 0
+
+
+def test_a_second_copy_that_nested_is_not_sealed(layout: Layout, tmp_path: Path) -> None:
+    folder = make_folder(layout.model("loose"), 1)
+    seal(layout, "loose")
+    shutil.copytree(make_folder(tmp_path / "e2", 2), folder / "e2")  # scp -r e2 host:/efs/models/loose, a second time
+    with pytest.raises(Refused, match=r"e2/.*config\.json: of a second model inside this one"):
+        seal(layout, "loose")
 
 
 def test_every_task_that_authors_may_name_has_a_module() -> None:
