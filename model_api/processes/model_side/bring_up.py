@@ -138,7 +138,7 @@ class _Checks:
         self._children = children
         self._reference: Callable[[], list[Array]] | None = None
         if task.compares_to_float32:
-            child = children.enter_context(float32_reference(task, folder, manifest))
+            child = children.enter_context(float32_reference(task, folder, manifest, self._limits))
             self._reference = functools.cache(child.answer)  # it comes once
 
     def run(self, model: ModelSide) -> tuple[Prepared, list[Array]]:

@@ -30,7 +30,7 @@ def lead(control: socket.socket) -> None:
         from model_api.processes.model_side.bring_up import bring_up
 
         spec = LeaderSpec.from_message(messages.receive(control)[0])
-        bound_memory(spec.manifest.memory_bytes)
+        bound_memory(spec.manifest)
         loaded = bring_up(spec, report)
     except BaseException as error:  # a panic of a native library is no Exception
         known = isinstance(error, ModelApiError)

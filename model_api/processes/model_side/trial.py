@@ -11,12 +11,11 @@ import numpy as np
 
 from model_api.errors import LoadFailed, Refused
 from model_api.processes import messages
-from model_api.processes.model_side.checks import PROBE_LIMITS
 from model_api.processes.model_side.forking import fork_child
 from model_api.processes.model_side.lane_loop import run_lane
 from model_api.processes.model_side.limits import TRIAL_OOM_SCORE, be_ended_before_others
 from model_api.repository.manifest import Manifest
-from model_api.tasks.contract import Array, ModelSide, Task
+from model_api.tasks.contract import Array, Limits, ModelSide, Task
 from model_api.tasks.text.tokenizer_kinds import why_elsewhere
 
 
@@ -130,12 +129,12 @@ def why_encoded_elsewhere(folder: Path) -> str:
         return str(child.told()[0]["why"])
 
 
-def float32_reference(task: Task, folder: Path, manifest: Manifest) -> Child:
+def float32_reference(task: Task, folder: Path, manifest: Manifest, limits: Limits) -> Child:
     """A child whose answer is the outputs for the task's warm inputs in float32; it works while we load."""
 
     def run(connection: socket.socket) -> None:
         model = task.load_model(folder, manifest, "float32")
-        web = task.open_web(folder, manifest, PROBE_LIMITS)
+        web = task.open_web(folder, manifest, limits)
         prepared = web.prepare(task.warm_inputs, task.warm_parameters)
         messages.send(connection, {}, list(model.forward(prepared.arrays, prepared.parameters)))
 
