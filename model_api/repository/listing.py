@@ -47,6 +47,13 @@ def why_no_model(models: Path, name: str) -> str:
     return "" if NAME_PATTERN.fullmatch(name) else f"not served under this name: {_RULE}; rename the folder"
 
 
+def may_announce(models: Path, name: str) -> bool:
+    """Whether the author of this model can write models/.generation: not if an access point or a user of his own shuts
+    him into his model's folder. Raises OSError."""
+    above, own = models.stat(), (models / name).lstat()
+    return own.st_uid in (above.st_uid, 0) or bool(above.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
 def misplaced_at_root(root: Path) -> dict[str, str]:
     """What looks like a model or a part of one beside models/, with the reason. Raises OSError."""
     found: dict[str, str] = {}

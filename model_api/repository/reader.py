@@ -223,11 +223,12 @@ class Repository:
                 continue  # no thread was left for it: it stays due, before the others
             if model.last is None:
                 del self._models[name]
-            self._due_s[name] = now_s + self._pause_until_next(model.last, turns)
+            self._due_s[name] = now_s + self._pause_until_next(model, turns)
 
-    def _pause_until_next(self, seen: Published | None, turns: Turns) -> float:
+    def _pause_until_next(self, model: WatchedModel, turns: Turns) -> float:
         """With jitter, so that models and instances spread over the turn."""
-        if seen is None or seen.waiting or seen.refused:
+        seen = model.last
+        if seen is None or seen.waiting or seen.refused or not model.announced:
             pause_s = turns.unsettled_s
         else:
             pause_s = turns.plain_s if seen.plain else turns.published_s

@@ -25,5 +25,5 @@ class Turns:
 
     @classmethod
     def of(cls, poll_s: float, *, quiet: bool) -> Turns:
-        polls = (10, 30, 120, 120, 3600, 60) if quiet else (1, 2, 5, 5, 15, 2)
+        polls = (10, 30, 120, 120, 3600, 60) if quiet else (1, 2, 5, 5, 30, 2)
         return cls(*(n * poll_s for n in polls))

@@ -16,7 +16,7 @@ from model_api.errors import Refused
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
-from model_api.repository.listing import loose_files, why_no_model
+from model_api.repository.listing import loose_files, may_announce, why_no_model
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from model_api.repository.plain_folders import PlainFolder
 from model_api.repository.published import Published
@@ -41,6 +41,7 @@ class WatchedModel:
         remembered: Published | None = None,
     ) -> None:
         self.last = remembered  # what the last whole look of the reader found; set by the reader
+        self.announced = True  # its author's changes show in the store's generation
         self._layout = layout
         self._name = name
         self._work = work
@@ -86,6 +87,7 @@ class WatchedModel:
             return self._look_at_deleted()
         if self._goes_back(refs):
             return self.kept(f"{REFS_NAME}: generation {refs.generation} after {self._last_generation()}; watched")
+        self.announced = may_announce(self._layout.models, self._name)
         self._work.forget(self._name)
         self._plain = PlainFolder(self._name)
         self._gone_since_s = None

@@ -1,5 +1,7 @@
 """One generation for the whole store: every command is seen at the next look, and an unchanged store costs one read."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from model_api.repository.layout import Layout
 from model_api.repository.published import Published
 from model_api.repository.reader import Repository
 from model_api.repository.turns import QUIET_AFTER_S, Turns
+from tests.needs import needs_root
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
 from tests.rigs.stores import new_store, published
@@ -216,6 +219,20 @@ def test_an_author_who_may_not_announce_is_found_by_the_slower_turn(
     rollback(layout, "mini")
     assert repository.look() is None
     clock.now_s += 1.2 * Turns.of(POLL_S, quiet=False).published_s
+    assert stable((repository.look() or {})["mini"]) == "1"
+
+
+def test_an_author_who_is_shut_into_his_folder_is_looked_at_more_often(
+    layout: Layout, mini: Path, repository: Repository, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_root("files of another user")
+    layout.models.chmod(0o755)
+    os.chown(layout.model("mini"), 4711, 4711)
+    settle(repository)
+    clock.now_s += QUIET_AFTER_S + 1
+    monkeypatch.setattr(changes, "announced", lambda layout, name: contextlib.nullcontext())
+    rollback(layout, "mini")
+    clock.now_s += 1.2 * Turns.of(POLL_S, quiet=True).unsettled_s
     assert stable((repository.look() or {})["mini"]) == "1"
 
 
