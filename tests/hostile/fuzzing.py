@@ -15,11 +15,13 @@ import atheris
 with atheris.instrument_imports(include=["model_api.repository", "model_api.tasks.text"]):
     from model_api.errors import Refused
     from model_api.repository.bounded_json import BadJson, parse_json
-    from model_api.repository.checksums import parse_sums
+    from model_api.repository.checksums import format_sums, parse_sums
+    from model_api.repository.generation import Generation
     from model_api.repository.manifest import Manifest
     from model_api.repository.model_folder import check_files, infer_task_of
     from model_api.repository.refs import Refs
     from model_api.repository.safetensors_header import read_tensors
+    from model_api.repository.statuses import read_statuses
     from model_api.tasks.text.character_map import worst_growth
     from model_api.tasks.text.tokenizer_fields import Elsewhere
     from model_api.tasks.text.tokenizer_kinds import check_document
@@ -74,11 +76,27 @@ def refs(data: bytes) -> None:
 
 def sums(data: bytes) -> None:
     with contextlib.suppress(Refused):
-        parse_sums(data)
+        listed = parse_sums(data)
+        assert parse_sums(format_sums(listed.items()).encode()) == listed
+
+
+def generation(data: bytes) -> None:
+    with contextlib.suppress(Refused):
+        known = Generation.from_json(data)
+        changed = Generation.from_json(known.opened("m").closed().to_json().encode()).since(known.mark)
+        assert changed is None or "m" in changed
+
+
+def status(data: bytes) -> None:
+    (FOLDER / "status.json").write_bytes(data)
+    for said in read_statuses(FOLDER).values():
+        said.state_of("m", "d" * 64)
+        str(said).encode()
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (tokenizer, safetensors, documents, character_map, manifest, refs, sums)
+    target.__name__: target
+    for target in (tokenizer, safetensors, documents, character_map, manifest, refs, sums, generation, status)
 }
 
 if __name__ == "__main__":

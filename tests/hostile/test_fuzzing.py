@@ -16,7 +16,7 @@ from tests.rigs.project import ROOT
 pytestmark = pytest.mark.integration
 RUNS = 2000
 EXAMPLE = ROOT / "efs_layout" / "example" / "models" / "example"
-TARGETS = ("tokenizer", "safetensors", "documents", "character_map", "manifest", "refs", "sums")
+TARGETS = ("tokenizer", "safetensors", "documents", "character_map", "manifest", "refs", "sums", "generation", "status")
 
 
 def seeds(target: str, folder: Path) -> list[bytes]:
@@ -37,7 +37,13 @@ def seeds(target: str, folder: Path) -> list[bytes]:
     if target == "refs":
         return [(EXAMPLE / "refs.json").read_bytes(), b'{"generation": "\\ud800"}']
     if target == "sums":
-        return [b"0" * 64 + b"  model.safetensors\n", b"0" * 64 + b" *../x\n"]
+        windows = b"\xff\xfe" + ("A" * 64 + "  1_Pooling\\config.json\r\n").encode("utf-16-le")
+        return [b"0" * 64 + b"  model.safetensors\n", b"0" * 64 + b" *../x\n", b"SHA256 (a) = " + b"0" * 64, windows]
+    if target == "generation":
+        return [b'{"open": "m", "changes": [["a", "m"], ["b", "n"]]}', b'{"open": "\\ud800", "changes": [1e999]}']
+    if target == "status":
+        model = b'{"name": "m", "digest": "d", "state": "serving", "versions": [{"digest": "d"}], "refused": [{}]}'
+        return [b'{"instance": "i", "heartbeat": 7, "models": [' + model + b"]}", b'{"instance": "\\udfff"}']
     return [(1024).to_bytes(4, "little") + bytes(1024) + b"a\0"]
 
 
