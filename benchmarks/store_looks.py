@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_api.publishing.changes import promote
+from model_api.publishing.moves import promote
 from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository
 from tests.rigs.model_folders import make_folder

@@ -84,8 +84,8 @@ class StatusReporter:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._ask_others()
             try:
+                self._ask_others()
                 self._report()
                 self._told_failure = ""
             except Exception as error:

@@ -44,6 +44,13 @@ def announced(layout: Layout, name: str) -> Iterator[None]:
                 write_aside(layout.generation, read_generation(layout).closed().to_json())
 
 
+def wake(layout: Layout, name: str) -> None:
+    """Have every instance look at a model and show that it lives, although nothing changed: when all is quiet they do
+    so seldom. Raises nothing: then it takes longer."""
+    with contextlib.suppress(OSError), announced(layout, name):
+        pass
+
+
 def read_generation(layout: Layout) -> Generation:
     """The generation as it is now; a new one where there is none, or none that can be understood (whoever reads that
     one looks at everything). Raises OSError."""

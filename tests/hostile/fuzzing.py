@@ -94,10 +94,8 @@ def status(data: bytes) -> None:
         str(said).encode()
 
 
-TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    target.__name__: target
-    for target in (tokenizer, safetensors, documents, character_map, manifest, refs, sums, generation, status)
-}
+_ALL = (tokenizer, safetensors, documents, character_map, manifest, refs, sums, generation, status)
+TARGETS: Mapping[str, Callable[[bytes], None]] = {target.__name__: target for target in _ALL}
 
 if __name__ == "__main__":
     atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])

@@ -42,8 +42,8 @@ def seeds(target: str, folder: Path) -> list[bytes]:
     if target == "generation":
         return [b'{"open": "m", "changes": [["a", "m"], ["b", "n"]]}', b'{"open": "\\ud800", "changes": [1e999]}']
     if target == "status":
-        model = b'{"name": "m", "digest": "d", "state": "serving", "versions": [{"digest": "d"}], "refused": [{}]}'
-        return [b'{"instance": "i", "heartbeat": 7, "models": [' + model + b"]}", b'{"instance": "\\udfff"}']
+        row = b'{"name": "m", "digest": "d", "state": "serving", "versions": [{"digest": "d"}], "refused": [{}]}'
+        return [b'{"instance": "i", "heartbeat": 7, "models": [' + row + b"]}", b'{"instance": "\\udfff"}']
     return [(1024).to_bytes(4, "little") + bytes(1024) + b"a\0"]
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from model_api.errors import Refused
 from model_api.publishing import sim_choice
+from model_api.publishing.announce import wake
 from model_api.publishing.changes import manifest_on_disk, on_disk, read_refs, require_model
 from model_api.publishing.commands import waiting
 from model_api.publishing.commands.arguments import add_change_options, add_wait_options, terms_of
@@ -106,6 +107,7 @@ def run_retire(parsed: argparse.Namespace) -> int:
     ref = on_disk(layout, name, version)
     statuses = terms.statuses
     if not parsed.force:  # what a dead instance served last is no reason to keep it
+        wake(layout, name)
         statuses = waiting.living(
             lambda: read_statuses(parsed.status_dir),
             lambda found: set(serving_instances(name, {version: ref.digest}, found)),

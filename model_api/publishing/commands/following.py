@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from model_api.errors import RepositoryError
+from model_api.publishing.announce import wake
 from model_api.publishing.changes import Outcome, read_refs
 from model_api.publishing.commands import waiting
 from model_api.publishing.commands.arguments import terms_of
@@ -95,6 +96,7 @@ def follow(parsed: argparse.Namespace, name: str, ref: Ref) -> int:
     """With --wait: until every live instance serves `ref`; what they say is written down. Returns the exit code."""
     if not parsed.wait:
         return 0
+    wake(Layout(parsed.root), name)
     store = NearStore(Layout(parsed.root), parsed.status_dir, name, terms_of(parsed, read=False))
     watch = Watch(name, ref, live_s=waiting.LIVE_S)
     verdict = wait(watch, store.sight, tell, parsed.wait_timeout)
@@ -108,6 +110,7 @@ def follow_absence(parsed: argparse.Namespace, name: str, ref: Ref | None) -> in
     """With --wait: until no live instance has `ref` (None: anything of the model). Returns the exit code."""
     if not parsed.wait:
         return 0
+    wake(Layout(parsed.root), name)
     watch = Absence(name, ref, live_s=waiting.LIVE_S)
     store = NearStore(Layout(parsed.root), parsed.status_dir, name, terms_of(parsed, read=False))
     verdict = wait(watch, store.sight, tell, parsed.wait_timeout)

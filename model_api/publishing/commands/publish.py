@@ -15,6 +15,7 @@ from typing import Any
 
 from model_api.errors import Refused, RepositoryError
 from model_api.publishing import ssh as remote
+from model_api.publishing.announce import wake
 from model_api.publishing.changes import Outcome, init, seal
 from model_api.publishing.commands import waiting
 from model_api.publishing.commands.arguments import add_change_options, add_wait_options, terms_of
@@ -117,6 +118,8 @@ def _publish(parsed: argparse.Namespace) -> int:
         outcome = publish(Layout(parsed.root), made, line.show, parsed.version, parsed.canary, terms)
     for instance in prune_statuses(parsed.status_dir):
         print(f"{instance} hasn't reported for a long time; its status is removed", file=sys.stderr)
+    if parsed.wait or parsed.atomic:
+        wake(Layout(parsed.root), parsed.model)
     return _finish(parsed, outcome, NearStore(Layout(parsed.root), parsed.status_dir, parsed.model, terms))
 
 
