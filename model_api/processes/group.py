@@ -41,6 +41,7 @@ class ProcessGroup:
         long_running: bool = False,
     ) -> None:
         self.long_running = long_running
+        self.max_batch_tokens: int | None = spec.manifest.options.get("max_batch_tokens")
         self.n_lanes = spec.lanes
         self.encoder = EncodingProcess(kill=lambda: self._ask_to_kill(ENCODER_INDEX))
         self.began_at = self.heard_at = time.monotonic()  # started; the leader's last word

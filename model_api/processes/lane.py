@@ -45,6 +45,9 @@ class LaneGroup(Hashable, Protocol):
     long_running: bool
     """Whether a batch takes seconds; such batches have a runner of their own and never hold the others'."""
 
+    max_batch_tokens: int | None
+    """What a batch of it may hold at most, where its author says so."""
+
     seconds_per_token: float
     """What a token of this version costs, as its batches show; the batcher keeps it up to date under its lock."""
 

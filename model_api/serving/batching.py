@@ -75,7 +75,7 @@ class Batcher:
             forward_parameters=parameters,
             deadline=deadline,
             has_left=has_left,
-            max_batch_tokens=LONG_BATCH_TOKENS if lanes.long_running else None,
+            max_batch_tokens=lanes.max_batch_tokens or (LONG_BATCH_TOKENS if lanes.long_running else None),
         )
         if not arrays:
             return Outputs([], 0.0, 0.0, 0)

@@ -47,6 +47,7 @@ class Scorer:
     """A LaneGroup. Its process lives on a thread of its own, which starts it, waits for its end and starts it anew."""
 
     long_running = False
+    max_batch_tokens: int | None = None
     seconds_per_token = 1e-4  # text_scores.UNIT_US
 
     def __init__(self, on_lane: Callable[[], None]) -> None:

@@ -35,6 +35,7 @@ class Group:
         self.behaviour = behaviour
         self.seconds_per_token = 1.0
         self.long_running = long_running
+        self.max_batch_tokens: int | None = None
         self.open = True
         self.idle: list[Any] = [self] * n_lanes
         self.batches: list[int] = []
@@ -139,6 +140,13 @@ def test_what_queued_during_a_forward_is_the_next_batch(batcher: Batcher, caller
     gate.opened.set()
     assert [list(f.result(20).arrays[0]) for f in (first, *others)] == [[2], [4], [6], [8]]
     assert group.batches == [1, 3]
+
+
+def test_a_batch_holds_no_more_than_the_models_author_says(batcher: Batcher) -> None:
+    group = Group(double)
+    group.max_batch_tokens = 2
+    run(batcher, group, *(row(n) for n in range(5)))
+    assert group.batches == [2, 2, 1]
 
 
 def test_a_full_queue_refuses_at_once(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
