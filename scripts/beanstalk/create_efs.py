@@ -69,7 +69,7 @@ def create(arguments: argparse.Namespace) -> None:
     import boto3
     import yaml
 
-    from scripts.beanstalk.network import check_instance_types, network
+    from scripts.beanstalk.network import network, zones_with
     from scripts.beanstalk.stack import Stack
 
     session = boto3.Session(region_name=arguments.region)
@@ -78,8 +78,8 @@ def create(arguments: argparse.Namespace) -> None:
     ec2, stack = session.client("ec2"), Stack(session.client("cloudformation"), arguments.stack)
     before = stack.parameters()
     known = {key[-1].lower(): value for key, value in before.items() if key[:-1] == "Subnet" and value}
-    vpc_id, subnets = network(ec2, arguments.vpc or before.get("VpcId"), arguments.subnet, known)
-    check_instance_types(ec2, instance_types(arguments.arch), subnets, session.region_name)
+    usable = zones_with(ec2, instance_types(arguments.arch))
+    vpc_id, subnets = network(ec2, arguments.vpc or before.get("VpcId"), arguments.subnet, known, usable)
     secrets, properties = dict(arguments.secret), dict(arguments.property)
     makes_secret = shares_cache(properties, secrets) and not {CACHE_SECRET, "MODEL_API_CACHE_TRUSTED"} & {
         *properties,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.beanstalk.network import check_instance_types, network
+from scripts.beanstalk.network import network, zones_with
 from scripts.beanstalk.stack import Stack
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
@@ -71,24 +71,29 @@ class FakeEc2:
         return {"InstanceTypeOfferings": [{"Location": f"us-east-1{letter}"} for letter in "ab"]}
 
 
+ZONES = {f"us-east-1{letter}" for letter in "abc"}
+
+
 def test_another_choice_of_subnets_moves_no_mount_target() -> None:
-    _, named = network(FakeEc2(), None, ["subnet-b", "subnet-c"], {})
+    _, named = network(FakeEc2(), None, ["subnet-b", "subnet-c"], {}, ZONES)
     assert named == {"b": "subnet-b", "c": "subnet-c"}
-    _, again = network(FakeEc2(), None, [], {"b": "subnet-other", "c": "subnet-c"})
+    _, again = network(FakeEc2(), None, [], {"b": "subnet-other", "c": "subnet-c"}, ZONES)
     assert again == {"a": "subnet-a", "b": "subnet-other", "c": "subnet-c"}  # what is there stays, and no Local Zone
-    _, renamed = network(FakeEc2(), None, ["subnet-b"], {"b": "subnet-other", "c": "subnet-c"})
+    _, renamed = network(FakeEc2(), None, ["subnet-b"], {"b": "subnet-other", "c": "subnet-c"}, ZONES)
     assert renamed == {"b": "subnet-b", "c": "subnet-c"}
 
 
 def test_a_subnet_that_cannot_be_used_is_named() -> None:
-    with pytest.raises(SystemExit, match="Local Zone: subnet--bos-1a"):
-        network(FakeEc2(), None, ["subnet-a", "subnet--bos-1a"], {})
+    with pytest.raises(SystemExit, match=r"subnet--bos-1a: .* Local Zone"):
+        network(FakeEc2(), None, ["subnet-a", "subnet--bos-1a"], {}, ZONES)
 
 
-def test_a_zone_without_the_instance_types_is_named_before_anything_is_made() -> None:
-    check_instance_types(FakeEc2(), ["m7i.large"], {"a": "subnet-a"}, "us-east-1")
-    with pytest.raises(SystemExit, match=r"us-east-1c \(subnet-c\)"):
-        check_instance_types(FakeEc2(), ["m7i.large"], {"a": "subnet-a", "c": "subnet-c"}, "us-east-1")
+def test_a_zone_without_the_instance_types_is_passed_over_or_told() -> None:
+    usable = zones_with(FakeEc2(), ["m7i.large"])
+    assert usable == {"us-east-1a", "us-east-1b"}
+    assert network(FakeEc2(), None, [], {}, usable)[1] == {"a": "subnet-a", "b": "subnet-b"}
+    with pytest.raises(SystemExit, match=r"subnet-c: .* none of the instance types"):
+        network(FakeEc2(), None, ["subnet-c"], {}, usable)
 
 
 @pytest.mark.integration
