@@ -7,6 +7,7 @@ ModelApiError
 │   ├── OperatorOnly             an operator's key is wanted, and this isn't it
 │   ├── UnknownModel             no such model is published
 │   ├── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
+│   ├── ModelRefused             published, and nothing of it can be served here, for good
 │   ├── UnknownJob               this caller never asked for such a job
 │   ├── JobUnfinished            it needs a job that is over, and this one isn't
 │   ├── JobOver                  it can't be done to a job that is over
@@ -76,8 +77,10 @@ class OperatorOnly(RequestError):
 class UnknownModel(RequestError):
     """No such model is published."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no model named {name!r} is published; GET /models lists them")
+    def __init__(self, name: str, near: str | None = None) -> None:
+        """`near`: the published name that was meant, perhaps."""
+        meant = f"; did you mean {near!r}?" if near else "; GET /models lists them"
+        super().__init__(f"no model named {name!r} is published{meant}")
         self.name = name
 
 
@@ -89,6 +92,14 @@ class VersionNotLoaded(RequestError):
         super().__init__(f"{name}@{version} is not loaded here{why}; GET /models/{name} lists what is")
         self.name = name
         self.version = version
+
+
+class ModelRefused(RequestError):
+    """Published, and nothing of it can be served here, for good: asking again won't help, another publish will."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} can't be served: {reason}")
+        self.name = name
 
 
 class UnknownJob(RequestError):

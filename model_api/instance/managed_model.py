@@ -131,9 +131,31 @@ class ManagedModel:
         stable = self.published.manifests.get(self.refs.stable.version) if self.refs.stable else None
         task = stable.task if stable else None
         undecided = self.published.plain and self.published.accepted is None
+        refused = {v.manifest.version: v.reason for v in self.versions.values() if v.phase == Phase.REFUSED}
         return Answering(
-            self.name, self.serving, chosen, percent, ready, f"it is {self.state()}", task, dict(self.gone), undecided
+            self.name,
+            self.serving,
+            chosen,
+            percent,
+            ready,
+            why_not=self._why_not(),
+            task=task,
+            gone=dict(self.gone),
+            refusal=self._refusal(),
+            refused=refused,
+            undecided=undecided,
         )
+
+    def _refusal(self) -> str:
+        """Why nothing of it can be served, for good: stable was refused, and nothing that could stand in is coming."""
+        stable = self.versions.get(self.refs.stable) if self.refs.stable else None
+        if stable is None or any(version.phase != Phase.REFUSED for version in self.versions.values()):
+            return ""
+        return f"version {stable.manifest.version} was refused ({stable.reason})"
+
+    def _why_not(self) -> str:
+        reason = self.fault or self.published.refused.get("", "")
+        return f"it is {self.state()}" + (f" ({reason})" if reason else "")
 
     def describe(self) -> dict[str, Any]:
         """As GET /models/<name> shows it."""

@@ -1,4 +1,5 @@
-"""May the balancer send requests? Latched: once every model had its verdict, ready until the process ends."""
+"""May the balancer send requests? Latched: once every model had its verdict and one of them serves, ready until the
+process ends."""
 
 import logging
 import time
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 
 from model_api.instance.managed_model import ManagedModel
 from model_api.instance.planning import has_verdict
+from model_api.instance.serving_table import nearest
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +32,14 @@ class ReadinessLatch:
         self._names = names
         self._started_at = time.monotonic()
         self.ready = False
+        self._told_absent = False
 
     def patient_until(self) -> float:
         """When what an earlier process saw may be served alone, in time.monotonic() seconds."""
         return self._started_at + RECALL_PATIENCE_S
+
+    def _promised(self, models: Mapping[str, ManagedModel]) -> tuple[str, ...]:
+        return self._names or tuple(models)
 
     def update(self, models: Mapping[str, ManagedModel], *, observed: bool) -> None:
         """`observed`: the repository has been looked at as a whole."""
@@ -41,15 +47,26 @@ class ReadinessLatch:
         patient = time.monotonic() < self.patient_until()
         if self.ready or not (observed or (models and not patient)):
             return
-        names = self._names or tuple(models)
-        if all(name in models and _has_verdict(models[name]) for name in names):
+        names = self._promised(models)
+        absent = {name: _absent(name, models) for name in names if name not in models}
+        if absent and observed and not self._told_absent:
+            self._told_absent = True
+            log.warning("models that MODEL_API_MODELS names are awaited", extra={"fields": {"models": absent}})
+        decided = all(name in models and _has_verdict(models[name]) for name in names)
+        # Nothing was promised, or something of it serves: an instance that serves nothing must get no traffic.
+        if decided and (not names or any(models[name].serving for name in names)):
             self.ready = True
             log.info("instance ready", extra={"fields": {"models": self.verdicts(models)}})
 
     def verdicts(self, models: Mapping[str, ManagedModel]) -> dict[str, str]:
         """Model name to what is the matter with it."""
-        names = self._names or tuple(models)
-        return {name: models[name].state() if name in models else "not published" for name in names}
+        names = self._promised(models)
+        return {name: models[name].state() if name in models else _absent(name, models) for name in names}
+
+
+def _absent(name: str, models: Mapping[str, ManagedModel]) -> str:
+    near = nearest(name, models)
+    return f"not published; did you mean {near!r}?" if near else "not published"
 
 
 def _has_verdict(model: ManagedModel) -> bool:

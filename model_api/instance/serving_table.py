@@ -1,12 +1,13 @@
 """What answers for each name: the table that the manager replaces and request threads read."""
 
+import difflib
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
+from model_api.errors import ModelNotReady, ModelRefused, UnknownModel, VersionNotLoaded
 from model_api.instance.version import Version
 
 
@@ -22,10 +23,12 @@ class Answering:
     why_not: str = "it is being loaded"
     task: str | None = None  # of the stable version, loaded or not
     gone: Mapping[str, str] = field(default_factory=dict)  # by version: what became of it
+    refusal: str = ""  # why nothing of it can be served, for good
+    refused: Mapping[str, str] = field(default_factory=dict)  # by version: why it can't be served, for good
     undecided: bool = False  # a plain copy that isn't found whole yet, and may be of any task
 
     def choose(self, tag: str, canary_key: str) -> Version:
-        """The version for `name@tag`, "" for the name alone. Raises VersionNotLoaded or ModelNotReady."""
+        """The version for `name@tag`, "" for the name alone. Raises VersionNotLoaded, ModelRefused or ModelNotReady."""
         if tag == "canary":
             chosen = self.canary
         elif tag:
@@ -34,8 +37,12 @@ class Answering:
             chosen = self.stable
             if self.canary and in_canary(self.name, self.canary.manifest.digest, canary_key, self.percent):
                 chosen = self.canary
+            if chosen is None and self.refusal:
+                raise ModelRefused(self.name, self.refusal)
             if chosen is None:
                 raise ModelNotReady(self.name, self.why_not)
+        if chosen is None and tag in self.refused:
+            raise ModelRefused(f"{self.name}@{tag}", self.refused[tag])
         if chosen is None:
             raise VersionNotLoaded(self.name, tag, self.gone.get(tag, ""))
         return chosen
@@ -45,6 +52,11 @@ def in_canary(model: str, digest: str, key: str, percent: float) -> bool:
     """Whether the caller `key` gets the canary: sticky, and the same on every instance."""
     hashed = hashlib.sha256("\0".join((model, digest, key)).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(hashed, "big") % 10_000 < percent * 100
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that a typing mistake away from `name`, if there is one."""
+    return next(iter(difflib.get_close_matches(name[:64], names, n=1)), None)
 
 
 class ServingTable:
@@ -112,7 +124,7 @@ class ServingTable:
             if row is None:
                 if not self._complete:
                     raise ModelNotReady(name, "this instance hasn't seen yet what is published")
-                raise UnknownModel(name)
+                raise UnknownModel(name, nearest(name, self._rows))
             self._asked_at[name] = time.monotonic()
             version = row.choose(tag, canary_key)
             if version.acquire():

@@ -41,6 +41,7 @@ ROWS: Mapping[type[Exception], Row] = {
     errors.OperatorOnly: Row(403, "operator-only", "An operator's key is wanted"),
     errors.UnknownModel: Row(404, "unknown-model", "No such model"),
     errors.VersionNotLoaded: Row(404, "version-not-loaded", "That version is not loaded here"),
+    errors.ModelRefused: Row(404, "model-refused", "The model can't be served"),
     errors.UnknownJob: Row(404, "unknown-job", "No such job"),
     errors.JobUnfinished: Row(409, "job-unfinished", "The job is not over", retry_after_s=1),
     errors.JobOver: Row(409, "job-over", "The job is over already"),

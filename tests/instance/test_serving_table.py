@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_api.errors import ModelNotReady, UnknownModel, VersionNotLoaded
+from model_api.errors import ModelNotReady, ModelRefused, UnknownModel, VersionNotLoaded
 from model_api.instance.serving_table import Answering, ServingTable, in_canary
 from model_api.instance.version import Version
 from model_api.repository.manifest import FileEntry, Manifest
@@ -128,3 +128,20 @@ def test_of_several_models_sim_takes_what_answered_before_or_none() -> None:
     table.adopt_sim_model("ape")
     table.replace(both, complete=True)
     assert table.sim_model() == "main"
+
+
+def test_a_name_that_is_nearly_right_is_told() -> None:
+    table = table_of(Answering("sentiment", None))
+    with pytest.raises(UnknownModel, match="did you mean 'sentiment'"), table.use("sentimet"):
+        pass
+    with pytest.raises(UnknownModel, match="GET /models lists them"), table.use("zzz"):
+        pass
+
+
+def test_what_is_refused_for_good_says_why_and_not_to_wait() -> None:
+    table = table_of(Answering("m", refusal="version 2 was refused (bad labels)", refused={"2": "bad labels"}))
+    for selector in ("m", "m@2"):
+        with pytest.raises(ModelRefused, match="bad labels"), table.use(selector):
+            pass
+    with pytest.raises(VersionNotLoaded), table.use("m@3"):
+        pass

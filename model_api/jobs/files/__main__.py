@@ -159,8 +159,11 @@ def _wait_until_ready(service: ModelService, model: str) -> None:
         waited_s, mount = time.monotonic() - began, service.mount()
         if waited_s > LOOK_S and not mount.mounted:
             raise Hopeless(f"the store can't be read: {mount.detail}")
-        if waited_s > LOOK_S and set(state.models.values()) == {"not published"}:
-            raise Hopeless(f"{model} is not published there; scripts/models lists what is")
+        verdicts = list(state.models.values())
+        if waited_s > LOOK_S and verdicts and all(verdict.startswith("not published") for verdict in verdicts):
+            raise Hopeless(f"{model} is {verdicts[0]} there; scripts/models lists what is")
+        if waited_s > LOOK_S and verdicts == ["refused"]:
+            raise Hopeless(f"{model} can't be served: {service.models()[0]['refused']}")
         if waited_s > START_TIMEOUT_S:
             raise Hopeless(f"{model} isn't ready after {START_TIMEOUT_S:.0f} s: {dict(state.models)}")
         time.sleep(0.1)
