@@ -41,7 +41,7 @@ def user_data(names: dict[str, str]) -> str:
     """The host's user data with ${...} filled in as CloudFormation would."""
     template: Any = yaml.load((ROOT / "efs_layout" / "efs.yaml").read_text(), _Loader)
     text = str(template["Resources"]["PublisherHost"]["Properties"]["UserData"]["Fn::Base64"])
-    for name, value in names.items():
+    for name, value in {**names, "AWS::StackName": "rehearsal", "AWS::Region": "eu-central-1"}.items():
         text = text.replace(f"${{{name}}}", value)
     assert "${" not in text, "user data names something that the rehearsal doesn't know"
     return text
@@ -65,6 +65,10 @@ class Publisher:
         yum.parent.mkdir(parents=True)
         yum.write_text((skeleton / "usr/bin/yum").read_text())
         yum.chmod(0o755)
+        signal = layer / "opt/aws/bin/cfn-signal"  # nobody listens here
+        signal.parent.mkdir(parents=True)
+        signal.write_text("#!/bin/sh\nexit 0\n")
+        signal.chmod(0o755)
         # The access point makes everybody uid 900; here the user that logs in has that uid.
         for name in ("passwd", "group"):
             (layer / "etc" / name).write_text((skeleton / "etc" / name).read_text().replace("webapp", "ec2-user"))
