@@ -8,13 +8,14 @@ fail() {
   exit 1
 }
 
-# All at once: get-config says of a name that is not set, and of its own failure, the same.
-properties=$(/opt/elasticbeanstalk/bin/get-config environment) ||
-  fail "get-config failed, so the environment's properties are unknown"
 system_python=$(command -v python3) || fail "this platform has no python3"
 
-# property NAME [DEFAULT]: the value of an environment property, or the default where it is unset or empty.
+# property NAME [DEFAULT]: the value of an environment property, or the default where it is unset or empty. All are
+# asked for at once: get-config says of a name that is not set, and of its own failure, the same.
 property() {
+  local properties
+  properties=$(/opt/elasticbeanstalk/bin/get-config environment) ||
+    fail "get-config failed, so the environment's properties are unknown"
   "$system_python" -c 'import json, sys
 value = json.load(sys.stdin).get(sys.argv[1])
 print("" if value is None else value, end="")
