@@ -7,19 +7,22 @@ back from its wait it needs no turn: what woke it, a batch that is done, wakes f
 
 import threading
 
+PATIENCE_S = 0.25
+
 _inside = threading.local()
 
 
 class Turnstile:
-    """Lets `n` threads in at a time, in order of arrival."""
+    """Lets `n` threads in at a time, in order of arrival. Who waited long goes in all the same: then those inside wait
+    for something without saying so."""
 
     def __init__(self, n: int) -> None:
         self._free = threading.Semaphore(n)
 
     def enter(self) -> None:
-        """Waits for a turn. Not again before `leave`."""
-        self._free.acquire()
-        _inside.turnstile = self
+        """Waits for a turn, up to PATIENCE_S. Not again before `leave`."""
+        if self._free.acquire(timeout=PATIENCE_S):
+            _inside.turnstile = self
 
     def leave(self) -> None:
         """The end of what `enter` began; may have come early."""

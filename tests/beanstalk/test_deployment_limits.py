@@ -30,7 +30,7 @@ def nginx_limits(tmp_path: Path) -> dict[str, str]:
     return rendered(tmp_path, OPTIONS[ENVIRONMENT])
 
 
-def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
+def render(folder: Path, properties: dict[str, str] | None) -> None:
     """Run the script in a copy of .platform whose get-config knows `properties`."""
     scripts = folder / "bin"
     scripts.mkdir()
@@ -41,6 +41,11 @@ def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
         text = (ROOT / ".platform/bin" / name).read_text()
         (scripts / name).write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
     subprocess.run(["bash", str(scripts / "render_nginx_limits")], check=True, capture_output=True)
+
+
+def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
+    """The figures of what is written."""
+    render(folder, properties)
     written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
     limits = dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
     limits["worker"] = "".join(

@@ -6,12 +6,13 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from scripts.rehearsal.skeleton import APPLICATION_CONF, NGINX_CONF
+from tests.beanstalk.test_deployment_limits import render
 from tests.needs import needs, needs_root
 from tests.rigs.free_port import free_port
 from tests.rigs.polling import wait_until
@@ -29,8 +30,8 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @contextmanager
-def nginx(folder: Path, application_port: int) -> Iterator[int]:
-    """nginx on loopback, with bodies up to 1,000 bytes; its port."""
+def nginx(folder: Path, application_port: int, callers: str = "") -> Iterator[int]:
+    """nginx on loopback, with bodies up to 1,000 bytes; its port. `callers` is what is rendered into callers.conf."""
     needs("nginx")
     needs_root("nginx's user is set")
     port = free_port()
@@ -39,6 +40,7 @@ def nginx(folder: Path, application_port: int) -> Iterator[int]:
     (locations / "00_application.conf").write_text(APPLICATION_CONF.replace("8000", str(application_port)))
     shutil.copytree(OURS, folder / "conf.d", dirs_exist_ok=True)
     (locations / "limits.conf").write_text("client_max_body_size 1000;\n")
+    (folder / "conf.d/callers.conf").write_text(callers)
     text = NGINX_CONF.replace("user nginx;", "user root;\ndaemon off;").replace("listen 80", f"listen 127.0.0.1:{port}")
     text = text.replace("/var/log/nginx", str(folder)).replace("/run/nginx.pid", str(folder / "pid"))
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
@@ -142,3 +144,37 @@ def test_an_application_that_breaks_off_is_told_from_one_that_is_starting(
         connection.close()
     assert (response.status, document["status"]) == (502, 502)
     assert "starting" not in document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "same"),
+    [
+        ("6.6.6.6, 1.1.1.1", "1.1.1.1, 2.2.2.2", "9.9.9.9, 1.1.1.1"),
+        ("2001:db8:1:2::9", "2001:db8:1:3::9", "2001:db8:1:2:ffff:ffff:ffff:ffff"),
+    ],
+)
+def test_a_caller_has_so_many_requests_in_progress(tmp_path: Path, first: str, other: str, same: str) -> None:
+    render(tmp_path, {"MODEL_API_PROXY_HOPS": "2"})
+    callers = (tmp_path / "nginx/conf.d/callers.conf").read_text()
+    assert "callers 512;" in callers
+    with (
+        socket.create_server(("127.0.0.1", 0)) as never_answers,
+        nginx(tmp_path / "run", never_answers.getsockname()[1], callers.replace("callers 512;", "callers 2;")) as port,
+        ExitStack() as open_connections,
+    ):
+
+        def ask(forwarded: str) -> http.client.HTTPConnection:
+            connection = open_connections.enter_context(
+                closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10))
+            )
+            connection.request("GET", "/models", headers={"X-Forwarded-For": forwarded})
+            return connection
+
+        for _ in range(2):
+            ask(first)
+            open_connections.enter_context(never_answers.accept()[0])
+        refused = ask(same).getresponse()
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+        assert json.loads(refused.read())["status"] == 429
+        ask(other)
+        open_connections.enter_context(never_answers.accept()[0])  # it got through

@@ -78,7 +78,7 @@ def test_first_deployment(rehearsal: Rehearsal, instance: Instance) -> None:
     order = [step.step for step in instance.steps]
     expected = ["package amazon-efs-utils", "bundle", "hook prebuild/10_mount_models.sh", "pip", "web start"]
     assert sorted(expected, key=order.index) == expected
-    assert order[-1] == "hook postdeploy/10_wait_ready.sh"
+    assert order[-2:] == ["hook postdeploy/10_wait_ready.sh", "hook postdeploy/20_nginx_connections.sh"]
 
 
 def test_scale_out_needs_no_registry(instance: Instance) -> None:

@@ -1,10 +1,13 @@
 import threading
 
+import pytest
+
 from model_api.serving.turnstile import Turnstile, leave_early
 from tests.rigs.polling import wait_until
 
 
-def test_so_many_at_a_time_and_who_waits_lets_the_next_one_in() -> None:
+def test_so_many_at_a_time_and_who_waits_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_api.serving.turnstile.PATIENCE_S", 20)
     turnstile = Turnstile(2)
     inside: list[int] = []
     waits, ends = threading.Event(), threading.Event()
@@ -33,3 +36,19 @@ def test_so_many_at_a_time_and_who_waits_lets_the_next_one_in() -> None:
 
 def test_leaving_without_having_entered_is_nothing() -> None:
     leave_early()
+
+
+def test_who_waited_long_goes_in_all_the_same() -> None:
+    turnstile = Turnstile(1)
+    turnstile.enter()
+
+    def pass_through() -> None:
+        turnstile.enter()
+        turnstile.leave()
+
+    other = threading.Thread(target=pass_through)
+    other.start()
+    other.join(20)
+    assert not other.is_alive()
+    turnstile.leave()
+    assert turnstile._free._value == 1

@@ -1,6 +1,6 @@
 """The threads that answer: each has one whole request at a time, and then waits a moment for the connection's next.
 
-A thread goes on with its connection by itself, without the main thread: each change of thread costs (docs/adr/0016).
+A thread goes on with its connection by itself, without the main thread: each change of thread costs (docs/adr/0006).
 """
 
 import select
