@@ -14,6 +14,7 @@ from gunicorn.workers.base import Worker as GunicornWorker
 from model_api.settings import Settings
 from model_api.web.metrics import Metrics
 from model_api.web.server import refusals
+from model_api.web.server.allocator import return_memory
 from model_api.web.server.connection import Connection
 from model_api.web.server.front import LINGER_AT_STOP_S, Front
 from model_api.web.server.incoming import IncomingRequest
@@ -27,6 +28,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
     """One web process."""
 
     alive: bool  # gunicorn's: False from the moment it is told to stop
+
+    def load_wsgi(self) -> None:
+        """gunicorn calls it in the new process, before any thread is there."""
+        return_memory()
+        super().load_wsgi()
 
     def run(self) -> None:
         """The main thread, until the worker is told to stop and its last request is answered."""
