@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from model_api.repository.statuses import read_statuses
 from tests.rigs.author import Author
 from tests.rigs.fuse_efs import FuseEfs, fuse_efs
 from tests.rigs.models import tiny_model
@@ -296,3 +297,46 @@ def test_a_copy_that_hangs_gives_way_to_a_newer_version(world: World) -> None:
         assert world.author.rollback("m").version == "2"
         api.wait_for_model("m", version="2", state="serving")
     assert callers.failures() == []
+
+
+@pytest.mark.parametrize("kind", ["EACCES", "hang"])
+def test_one_folder_that_cannot_be_read_concerns_no_other(world: World, kind: str) -> None:
+    """Even the only one: the file system is mounted, the instance gets ready, and what comes later is served."""
+    world.publish(1, "a-broken")
+    if kind == "hang":
+        world.efs.hang("/models/a-broken/refs.json", "open")
+    else:
+        world.efs.fail(kind, "/models/a-broken/refs.json", "open")
+    with server(world.folder / "instance", **world.settings()) as api:
+        api.wait_until_ready()
+        assert api.get("/mount_check").status == 200
+        row = api.get("/models/a-broken").json()
+        assert row["state"] == "refused"
+        assert ("gives no answer" if kind == "hang" else "Permission denied") in row["refused"][0]["reason"]
+        world.publish(2, "b-good")
+        api.wait_for_model("b-good", version="1", state="serving")
+        world.publish(3, "b-good")
+        api.wait_for_model("b-good", version="2", state="serving")
+        assert api.get("/mount_check").status == 200
+        world.efs.heal()
+        api.wait_for_model("a-broken", version="1", state="serving")
+
+
+def test_an_instance_at_rest_writes_nothing(world: World) -> None:
+    for name in ("one", "two", "three"):
+        world.publish(1, name)
+    settings = {**world.settings(), "MODEL_API_POLL_S": 0.5}  # listings and other turns are seldom beside its beats
+    with server(world.folder / "instance", **settings) as api:
+        api.wait_until_ready()
+        statuses = world.author.layout.statuses
+
+        def all_told() -> bool:
+            told = read_statuses(statuses).get(api.instance)
+            return told is not None and [model["state"] for model in told.models] == ["serving"] * 3
+
+        wait_until(all_told)
+        before = world.efs.counts()
+        wait_until(lambda: world.efs.counts().get("utimens", 0) >= before.get("utimens", 0) + 3, within_s=20)
+        after = world.efs.counts()
+    writes = {kind: after.get(kind, 0) - before.get(kind, 0) for kind in ("write", "create", "rename")}
+    assert writes == {"write": 0, "create": 0, "rename": 0}
