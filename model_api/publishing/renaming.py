@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from model_api.publishing.removal import delete
 from model_api.publishing.same_content import Progress
 from model_api.publishing.terms import NO_TERMS, Terms
 from model_api.publishing.upload import Upload
-from model_api.repository.files import write_aside
+from model_api.repository.files import locked_file, make_dirs, write_aside
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import MANIFEST_NAME, Manifest, check_name
 from model_api.repository.refs import Refs
@@ -30,6 +30,19 @@ def rename(layout: Layout, name: str, new: str, progress: Progress, terms: Terms
     is another model, RefsConflict if somebody changes `name` meanwhile, RepositoryError, OSError."""
     check_name("model", new)
     require_model(layout, name)
+    with _alone(layout, new):
+        return _rename(layout, name, new, progress, terms, key)
+
+
+@contextlib.contextmanager
+def _alone(layout: Layout, new: str) -> Iterator[None]:
+    """One author at a time makes `new`, from its first file to its refs: who fails takes back no other's files."""
+    make_dirs(layout.model(new))
+    with locked_file(layout.model(new) / ".lock.making", wait=True):
+        yield
+
+
+def _rename(layout: Layout, name: str, new: str, progress: Progress, terms: Terms, key: str) -> Refs:
     gone = replace(terms, source=new, statuses={}, expected=None)
     refs, why = read_refs(layout, name), f"renamed to {new}"
     after = read_refs(layout, new)
@@ -62,7 +75,8 @@ def copy(layout: Layout, name: str, new: str, progress: Progress, terms: Terms =
         proven=(stable.version,) if proven else (),
     )
     order = _Order(layout, name, new, "copy", f"{name}@{stable.version}", kept, [stable.version], key)
-    return order.carry_out(progress, terms, link=False)
+    with _alone(layout, new):
+        return order.carry_out(progress, terms, link=False)
 
 
 def _require_both(layout: Layout, name: str, new: str) -> Refs:
