@@ -18,7 +18,8 @@ try:
 except SettingsError as error:
     raise SystemExit(f"settings: {error}") from None
 
-bind = f"{_settings.bind}:{_settings.port}"
+_host = f"[{_settings.bind}]" if ":" in _settings.bind else _settings.bind  # IPv6
+bind = f"{_host}:{_settings.port}"
 wsgi_app = "application:application"
 workers = 1
 worker_class = "model_api.web.server.worker.Worker"

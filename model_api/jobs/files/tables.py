@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 csv.field_size_limit(2**27)  # bytes of one field; the default of 128 KiB is shorter than an article may be
-PREDICTION, ERROR = "prediction", "error"
+PREDICTION, SCORE, ERROR = "prediction", "prediction_score", "error"  # SCORE in CSV alone
 CSV, JSON_LINES = "csv", "jsonl"
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
@@ -128,21 +128,23 @@ def render_header(reader: CsvReader | JsonLinesReader, *, neutral: bool = False)
     """What an output file begins with."""
     if isinstance(reader, JsonLinesReader):
         return b""
-    cells = [*_kept(reader.columns), PREDICTION, ERROR]
+    cells = [*_kept(reader.columns), PREDICTION, SCORE, ERROR]
     return _csv_line([neutralised(cell) for cell in cells] if neutral else cells)
 
 
 def render_row(
     reader: CsvReader | JsonLinesReader, row: Row, prediction: Any, error: str | None, *, neutral: bool = False
 ) -> bytes:
-    """One output row. In CSV a prediction is its label or text where that is all that was asked for, else its JSON.
+    """One output row. In CSV a prediction is its label (with its score in a column of its own) or text where that is all that was asked
+    for, else its JSON.
 
     `neutral`: no cell of a CSV is a formula, for who opens it in a spreadsheet.
     """
     values = row.values
     if isinstance(reader, JsonLinesReader):
         return _json_line({**values, PREDICTION: prediction, ERROR: error})
-    cells = [*(values[c] for c in _kept(reader.columns)), "" if error else _short(prediction), error or ""]
+    shown = ("", "") if error else (_short(prediction), _score(prediction))
+    cells = [*(values[c] for c in _kept(reader.columns)), *shown, error or ""]
     return _csv_line([neutralised(cell) for cell in cells] if neutral else cells)
 
 
@@ -154,13 +156,18 @@ def neutralised(cell: str) -> str:
 
 
 def _kept(columns: list[str]) -> list[str]:
-    return [column for column in columns if column not in (PREDICTION, ERROR)]
+    return [column for column in columns if column not in (PREDICTION, SCORE, ERROR)]
 
 
 def _short(prediction: Any) -> str:
     if isinstance(prediction, Mapping) and "labels" not in prediction:
         prediction = prediction.get("label", prediction.get("text", prediction))
     return prediction if isinstance(prediction, str) else json.dumps(prediction, ensure_ascii=False)
+
+
+def _score(prediction: Any) -> str:
+    """How sure the model is of a label; "" for what has no score."""
+    return repr(prediction["score"]) if isinstance(prediction, Mapping) and "score" in prediction else ""
 
 
 def _json_line(value: Any) -> bytes:

@@ -71,7 +71,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_csv_keeps_its_columns_and_gets_two_more(tmp_path: Path) -> None:
+def test_csv_keeps_its_columns_and_gets_three_more(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "in.csv", ['with "quotes",\na line', "bad", "ünï"])
     assert go(source, Upper()) == (3, 1)
     assert read_csv(tmp_path / "out.csv") == [
@@ -79,10 +79,11 @@ def test_csv_keeps_its_columns_and_gets_two_more(tmp_path: Path) -> None:
             "id": "0",
             "text": 'with "quotes",\na line',
             "prediction": 'WITH "QUOTES",\nA LINE',
+            "prediction_score": "0.5",
             "error": "",
         },
-        {"id": "1", "text": "bad", "prediction": "", "error": "text is bad"},
-        {"id": "2", "text": "ünï", "prediction": "ÜNÏ", "error": ""},
+        {"id": "1", "text": "bad", "prediction": "", "prediction_score": "", "error": "text is bad"},
+        {"id": "2", "text": "ünï", "prediction": "ÜNÏ", "prediction_score": "0.5", "error": ""},
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
@@ -212,9 +213,15 @@ def test_a_csv_row_with_too_few_or_too_many_fields_has_that_as_its_error(tmp_pat
     source.write_bytes(b"id,text\n1\n2,hello, world\n3,c\n")
     assert go(source, Upper()) == (3, 2)
     assert read_csv(tmp_path / "out.csv") == [
-        {"id": "1", "text": "", "prediction": "", "error": "line 2 has 1 fields, the header 2"},
-        {"id": "2", "text": "hello", "prediction": "", "error": "line 3 has 3 fields, the header 2"},
-        {"id": "3", "text": "c", "prediction": "C", "error": ""},
+        {"id": "1", "text": "", "prediction": "", "prediction_score": "", "error": "line 2 has 1 fields, the header 2"},
+        {
+            "id": "2",
+            "text": "hello",
+            "prediction": "",
+            "prediction_score": "",
+            "error": "line 3 has 3 fields, the header 2",
+        },
+        {"id": "3", "text": "c", "prediction": "C", "prediction_score": "0.5", "error": ""},
     ]
 
 
