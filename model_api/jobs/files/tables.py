@@ -135,8 +135,8 @@ def render_header(reader: CsvReader | JsonLinesReader, *, neutral: bool = False)
 def render_row(
     reader: CsvReader | JsonLinesReader, row: Row, prediction: Any, error: str | None, *, neutral: bool = False
 ) -> bytes:
-    """One output row. In CSV a prediction is its label (with its score in a column of its own) or text where that is all that was asked
-    for, else its JSON.
+    """One output row. In CSV a prediction is its label (its score has a column of its own) or text where that is all
+    that was asked for, else its JSON.
 
     `neutral`: no cell of a CSV is a formula, for who opens it in a spreadsheet.
     """
