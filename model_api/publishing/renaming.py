@@ -30,8 +30,14 @@ def rename(layout: Layout, name: str, new: str, progress: Progress, terms: Terms
     is another model, RefsConflict if somebody changes `name` meanwhile, RepositoryError, OSError."""
     check_name("model", new)
     require_model(layout, name)
+    if read_refs(layout, name).deleted != _renamed_to(new):
+        _require_both(layout, name, new)  # before there is a folder for `new`
     with _alone(layout, new):
         return _rename(layout, name, new, progress, terms, key)
+
+
+def _renamed_to(new: str) -> str:
+    return f"renamed to {new}"
 
 
 @contextlib.contextmanager
@@ -44,7 +50,7 @@ def _alone(layout: Layout, new: str) -> Iterator[None]:
 
 def _rename(layout: Layout, name: str, new: str, progress: Progress, terms: Terms, key: str) -> Refs:
     gone = replace(terms, source=new, statuses={}, expected=None)
-    refs, why = read_refs(layout, name), f"renamed to {new}"
+    refs, why = read_refs(layout, name), _renamed_to(new)
     after = read_refs(layout, new)
     if refs.deleted != why:  # else a killed one came this far
         refs = _require_both(layout, name, new)
