@@ -141,6 +141,7 @@ class _Order:
         with contextlib.suppress(OSError, RepositoryError), locked(self.layout, self.new):
             if not read_refs(self.layout, self.new).generation:
                 shutil.rmtree(self.layout.versions(self.new), ignore_errors=True)
+                self.layout.incoming(self.new).rmdir()
 
     def _require_free(self) -> Refs:
         """`new` must be no model yet, or what an earlier try of the same made of it. Raises Refused."""
