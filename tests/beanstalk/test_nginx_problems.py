@@ -30,8 +30,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @contextmanager
-def nginx(folder: Path, application_port: int, callers: str = "") -> Iterator[int]:
-    """nginx on loopback, with bodies up to 1,000 bytes; its port. `callers` is what is rendered into callers.conf."""
+def nginx(
+    folder: Path, application_port: int, callers: str = "", body_bytes: int = 1000, connections: int = 1024
+) -> Iterator[int]:
+    """nginx on loopback; its port. `callers` is what is rendered into callers.conf."""
     needs("nginx")
     needs_root("nginx's user is set")
     port = free_port()
@@ -39,11 +41,12 @@ def nginx(folder: Path, application_port: int, callers: str = "") -> Iterator[in
     locations.mkdir(parents=True)
     (locations / "00_application.conf").write_text(APPLICATION_CONF.replace("8000", str(application_port)))
     shutil.copytree(OURS, folder / "conf.d", dirs_exist_ok=True)
-    (locations / "limits.conf").write_text("client_max_body_size 1000;\n")
+    (locations / "limits.conf").write_text(f"client_max_body_size {body_bytes};\n")
     (folder / "conf.d/callers.conf").write_text(callers)
     text = NGINX_CONF.replace("user nginx;", "user root;\ndaemon off;").replace("listen 80", f"listen 127.0.0.1:{port}")
     text = text.replace("/var/log/nginx", str(folder)).replace("/run/nginx.pid", str(folder / "pid"))
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
+    text = text.replace("worker_connections 1024", f"worker_connections {connections}")
     text = text.replace("http {", f"http {{\nclient_body_temp_path {folder}/body;\n{temporary}")
     (folder / "nginx.conf").write_text(text)
     with (folder / "console.log").open("wb") as log:
