@@ -7,7 +7,7 @@ back from its wait it needs no turn: what woke it, a batch that is done, wakes f
 
 import threading
 
-PATIENCE_S = 0.25
+PATIENCE_S = 1.0
 
 _inside = threading.local()
 
