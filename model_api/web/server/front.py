@@ -32,6 +32,7 @@ HEAD_S = 10.0  # for all headers of a request
 IDLE_S = 75.0  # between requests: longer than a proxy in front keeps an idle connection, or it would meet a closed one
 LINGER_AT_STOP_S = 2.0  # a client may be sending on a kept-alive connection when the server stops
 DISCARD_S = 5.0  # for what a refused client still sends
+LOOK_EVERY = 16  # connections, for new ones
 TRANSFERS_PER_TURN = 8  # of bodies and large answers, so that nobody else waits long for their turn
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -75,7 +76,9 @@ class Front:
         self._listening.resume(now)
         wait_s = min(wait_s, max(0.0, self._deadlines.next() - now))
         in_transfer: list[Connection] = []
-        for key, _ in self._selector.select(wait_s):
+        for number, (key, _) in enumerate(self._selector.select(wait_s)):
+            if number % LOOK_EVERY == LOOK_EVERY - 1:
+                self._listening.look()
             connection = key.data
             if not isinstance(connection, Connection):
                 connection(key.fileobj)

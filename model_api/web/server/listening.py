@@ -43,6 +43,12 @@ class Listening:
                 self._selector.register(listener, selectors.EVENT_READ, self._accept)
             self._open = True
 
+    def look(self) -> None:
+        """Accept who waits now, between two events: a health check's new connection doesn't wait for all others."""
+        if self._open:
+            for listener in self._listeners:
+                self._accept(listener)
+
     def pause(self) -> None:
         if self._open:
             for listener in self._listeners:
