@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model_api.errors import RefsConflict, Refused
+from model_api.errors import RefsConflict, Refused, RepositoryError
 from model_api.publishing.changes import change_refs, locked, on_disk, read_refs, require_model
 from model_api.publishing.moves import Move, require_whole
 from model_api.publishing.rules import unloaded, with_published, without_proof
@@ -77,10 +77,10 @@ def undo_retire(layout: Layout, name: str, version: str, terms: Terms = NO_TERMS
         _move(retired, target)
         try:
             require_whole(layout, name, version)
-        except Refused:
+            change_refs(layout, name, "retire --undo", lambda refs: refs, replace(terms, source=version), log=True)
+        except (RepositoryError, OSError):  # a full disk, say: what fails has changed nothing
             _move(target, retired)
             raise
-        change_refs(layout, name, "retire --undo", lambda refs: refs, replace(terms, source=version), log=True)
 
 
 def unload(layout: Layout, name: str, terms: Terms = NO_TERMS) -> Move:

@@ -1,10 +1,12 @@
 """Authors who are killed at any step, who publish at once, whose disk is full or whose clock is wrong."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -290,18 +292,41 @@ def test_authors_at_once_with_some_killed(layout: Layout, tmp_path: Path) -> Non
     assert list(layout.incoming("mini").iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB and 60 inodes."""
+@contextmanager
+def mounted_disk(disk: Path, size: str, inodes: int) -> Iterator[Path]:
     needs_root("mounts a small file system")
     needs("mount")
-    disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=60", "tmpfs", disk], check=False)
+    options = f"size={size},nr_inodes={inodes}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=False)
     if mounted.returncode:
         missing("this container may not mount")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB and 60 inodes."""
+    with mounted_disk(tmp_path / "disk", "2m", 60) as disk:
+        yield disk
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """One that holds a model several times."""
+    with mounted_disk(tmp_path / "disk", "8m", 200) as disk:
+        yield disk
+
+
+def touched(folder: Path, n: int) -> list[Path]:
+    """So many files as there are inodes for, at most `n`."""
+    made = []
+    with contextlib.suppress(OSError):
+        for number in range(n):
+            (folder / f"filler{number}").touch()
+            made.append(folder / f"filler{number}")
+    return made
 
 
 def test_a_disk_without_room_is_told_before_anything_is_copied(
@@ -341,6 +366,48 @@ def test_a_disk_that_fills_up_on_the_way_leaves_what_was(
         assert tree(layout.root) == before
     assert failures > 5
     assert_consistent(layout, ["2"])
+
+
+CHANGING: Sequence[Sequence[str]] = (
+    ["promote", "mini", "2"],
+    ["rollback", "mini"],
+    ["retire", "mini", "1"],
+    ["retire", "mini", "0", "--undo"],
+    ["delete", "mini", "--yes"],
+    ["rename", "mini", "new"],
+    ["copy", "mini", "new"],
+    ["gc"],
+)
+
+
+@pytest.mark.parametrize("command", CHANGING, ids=" ".join)
+def test_a_full_disk_stops_any_command_and_loses_nothing(
+    disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Sequence[str]
+) -> None:
+    """With no inode left, then one, and so on: what serves is whole, and the command works once there is room."""
+    layout = new_store(disk / "efs")
+    for version in ("0", "1", "2", "3"):
+        folder = make_folder(tmp_path / version, int(version) + 1)
+        assert main(["publish", str(folder), "--model", "mini", "--version", version, "--root", str(layout.root)]) == 0
+    if "--undo" in command or command == ["gc"]:
+        assert main(["retire", "mini", "0", "--root", str(layout.root)]) == 0
+    for spare in range(100):
+        fillers = touched(disk, os.statvfs(disk).f_favail - spare)
+        capsys.readouterr()
+        code = main([*command, "--root", str(layout.root)])
+        error = capsys.readouterr().err
+        for filler in fillers:
+            filler.unlink()
+        assert "Traceback" not in error
+        for name, seen in Repository(layout.root).observe(None).items():
+            assert seen.refused == {} or seen.refs is None, (name, seen.refused)
+            for number in seen.manifests:
+                assert wrong_files(seen.manifests[number].files, seen.sources[number]) == []
+        if code == 0:
+            break
+        assert code == 1, error
+        assert "No space left on device" in error or "no room" in error
+    assert code == 0, "it never found room"
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
