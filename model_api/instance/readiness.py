@@ -1,5 +1,5 @@
-"""May the balancer send requests? Latched: once every model had its verdict and one of them serves, ready until the
-process ends."""
+"""May the balancer send requests? Latched: once every model had its verdict and, where models are named, one of them
+serves, ready until the process ends."""
 
 import logging
 import time
@@ -53,8 +53,9 @@ class ReadinessLatch:
             self._told_absent = True
             log.warning("models that MODEL_API_MODELS names are awaited", extra={"fields": {"models": absent}})
         decided = all(name in models and _has_verdict(models[name]) for name in names)
-        # Nothing was promised, or something of it serves: an instance that serves nothing must get no traffic.
-        if decided and (not names or any(models[name].serving for name in names)):
+        # Where models are named, one of them must serve: what serves nothing of it must get no traffic. Where none is
+        # named nothing was promised, and a model that can't be had holds up no other that may come.
+        if decided and (self._names is None or any(models[name].serving for name in names)):
             self.ready = True
             log.info("instance ready", extra={"fields": {"models": self.verdicts(models)}})
 

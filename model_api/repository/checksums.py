@@ -18,6 +18,7 @@ SUMS_NAME = "SHA256SUMS"
 MAX_SUMS_BYTES = 4 * 2**20
 _ENCODINGS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LISTED = re.compile(r"(\\?)([0-9a-fA-F]{64})(?: [ *]| +|\t+)(\S.*)")
+_ESCAPED = re.compile(r"\\[\\nr]")
 _TAGGED = re.compile(r"(\\?)SHA-?256 \((.+)\) ?= ?([0-9a-fA-F]{64})", re.IGNORECASE)
 _ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
@@ -76,7 +77,7 @@ def _parse_line(line: str) -> tuple[str, str]:
     else:
         raise Refused(SUMS_NAME, f"line {line[:80]!r} is not from sha256sum")
     if escaped:
-        path = re.sub(r"\\[\\nr]", lambda found: _ESCAPES[found.group()], path)
+        path = _ESCAPED.sub(lambda found: _ESCAPES[found.group()], path)
     elif "\\" in path:  # sha256sum escapes a real one, so this list was made on Windows
         path = path.replace("\\", "/")
     while path.startswith("./"):

@@ -37,14 +37,14 @@ def test_one_bad_model_holds_nothing_up() -> None:
     assert ready(("good", "bad"), good=Phase.READY, bad=Phase.REFUSED)
 
 
-def test_an_instance_that_serves_nothing_gets_no_traffic() -> None:
-    assert not ready(None, bad=Phase.REFUSED)
+def test_an_instance_that_serves_nothing_of_what_was_promised_gets_no_traffic() -> None:
+    assert ready(None, bad=Phase.REFUSED)  # nothing was promised
     assert not ready(("one", "two"), one=Phase.REFUSED, two=Phase.REFUSED)
     assert not ready(("good", "late"), good=Phase.READY, late=Phase.LOADING)
 
 
 def test_it_becomes_ready_when_something_serves_and_stays_so() -> None:
-    latch, seen = ReadinessLatch(None), []
+    latch, seen = ReadinessLatch(("m",)), []
     for phase in (Phase.REFUSED, Phase.READY, Phase.REFUSED):
         latch.update({"m": model("m", phase)}, observed=True)
         seen.append(latch.ready)

@@ -94,6 +94,12 @@ def summarizer(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
+def processor_ticks(pid: int) -> int:
+    """What the process has computed so far, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def test_cancel_ends_the_forward_itself(summarizer: Server) -> None:
     api = summarizer
     (lane,) = api.pids_by_role()["lane"]
@@ -103,6 +109,8 @@ def test_cancel_ends_the_forward_itself(summarizer: Server) -> None:
     wait_until(
         lambda: api.get(f"/jobs/{job['id']}").json()["status"] == "running", within_s=20, what="the job is running"
     )
+    began = processor_ticks(lane)
+    wait_until(lambda: processor_ticks(lane) > began + 20, within_s=30, what="the lane is at it")
     client = api.client()
     assert client.ask("DELETE", f"/jobs/{job['id']}").json()["status"] == "cancelled"
     client.close()

@@ -286,7 +286,7 @@ def test_a_publish_loads_the_model_as_an_instance_would(
     assert not Layout(layout_root).versions("tiny").exists()
     assert main([*command, "--no-check"]) == 0
     out = capsys.readouterr()
-    assert "now stable" in out.out
+    assert "published as version 1" in out.out
     assert "loaded" not in out.err
     assert main([*command[:-2], "--option", "pooling=mean"]) == 0
     assert "loaded and tried here in" in capsys.readouterr().err
