@@ -105,6 +105,12 @@ class ServingTable:
         """When callers last asked for each model, answered or not: time.monotonic() seconds by name."""
         return dict(self._asked_at)
 
+    def absent(self, name: str) -> ModelNotReady | UnknownModel:
+        """What to raise for a name that isn't here: it isn't published, or hasn't been seen yet."""
+        if not self._complete:
+            return ModelNotReady(name, "this instance hasn't seen yet what is published")
+        return UnknownModel(name, nearest(name, self._rows))
+
     def names(self) -> list[str]:
         return list(self._rows)
 
@@ -122,9 +128,7 @@ class ServingTable:
         while True:
             row = self._rows.get(name)
             if row is None:
-                if not self._complete:
-                    raise ModelNotReady(name, "this instance hasn't seen yet what is published")
-                raise UnknownModel(name, nearest(name, self._rows))
+                raise self.absent(name)
             self._asked_at[name] = time.monotonic()
             version = row.choose(tag, canary_key)
             if version.acquire():

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from model_api.errors import CacheDown, InvalidInput, ModelNotReady, QueueFull, UnknownModel
+from model_api.errors import CacheDown, InvalidInput, ModelNotReady, QueueFull
 from model_api.instance.manager import Manager
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
@@ -144,11 +144,11 @@ class Service:
         return [{k: v for k, v in model.items() if k != "versions"} for model in self._manager.describe()]
 
     def model(self, name: str) -> dict[str, Any]:
-        """One model with its versions. Raises UnknownModel."""
+        """One model with its versions. Raises UnknownModel, or ModelNotReady before the first look at the store."""
         for model in self._manager.describe():
             if model["name"] == name:
                 return model
-        raise UnknownModel(name)
+        raise self._manager.serving.absent(name)
 
     def readiness(self) -> Readiness:
         ready = self._manager.is_ready() and not self._draining

@@ -76,7 +76,7 @@ def test_a_job_of_a_version_that_is_gone_is_done_by_its_successor(tmp_path: Path
     with server(tmp_path / "working", **working) as api:
         api.wait_until_ready()
         job = finished(api, plain["id"])
-        assert (job["status"], job["version"]) == ("succeeded", "2")
+        assert (job["status"], job["version"]) == ("succeeded", "2"), job.get("error")
         assert job["digest"] == job["result"]["digest"] != plain["digest"]
         assert job["result"] == api.post("/predict", {"model": "tiny", "inputs": ["text"]}).json()
         assert finished(api, pinned["id"])["error"]["type"] == "/problems/version-not-loaded"
