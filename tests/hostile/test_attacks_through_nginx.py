@@ -39,7 +39,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[
             yield ThroughNginx(own, port)
 
 
-@pytest.mark.parametrize("name", ["half_heads", "idle_connections", "slow_bodies", "slow_readers", "scores"])
+@pytest.mark.parametrize("name", ["half_heads", "idle_connections", "slow_bodies", "slow_readers", "flood", "scores"])
 def test_health_and_another_caller_go_on(api: Server, name: str) -> None:
     web = api.pids_by_role()["web"]
     with attack(name, api.port), bystander(api) as seen:

@@ -19,7 +19,7 @@ from model_api.serving.shares import Shares
 from model_api.settings import Settings
 from model_api.web.callers import caller_of
 from model_api.web.server import refusals
-from model_api.web.server.connection import Connection
+from model_api.web.server.connection import RECV_BYTES, Connection
 from model_api.web.server.deadlines import Deadlines
 from model_api.web.server.incoming import IncomingRequest, RequestReader
 from model_api.web.server.limits import ServerLimits
@@ -33,6 +33,9 @@ IDLE_S = 75.0  # between requests: longer than a proxy in front keeps an idle co
 LINGER_AT_STOP_S = 2.0  # a client may be sending on a kept-alive connection when the server stops
 DISCARD_S = 5.0  # for what a refused client still sends
 LOOK_EVERY = 16  # connections, for new ones
+# Fewer than were looked at: where a proxy opens a connection per request, most of what happens is that one has ended, and
+# were more accepted meanwhile, those that ended would pile up until there is no room for a new one.
+ACCEPTED_PER_LOOK = LOOK_EVERY // 2
 TRANSFERS_PER_TURN = 8  # of bodies and large answers, so that nobody else waits long for their turn
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -78,7 +81,7 @@ class Front:
         in_transfer: list[Connection] = []
         for number, (key, _) in enumerate(self._selector.select(wait_s)):
             if number % LOOK_EVERY == LOOK_EVERY - 1:
-                self._listening.look()
+                self._listening.look(ACCEPTED_PER_LOOK)
             connection = key.data
             if not isinstance(connection, Connection):
                 connection(key.fileobj)
@@ -144,6 +147,8 @@ class Front:
             self._refused.count("connections")
             with contextlib.suppress(OSError), sock:
                 sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):  # what has come: to close over it would take the answer back
+                    sock.recv(RECV_BYTES)
                 sock.send(refusal_bytes(refusals.NO_CONNECTION))
             return
 

@@ -43,11 +43,11 @@ class Listening:
                 self._selector.register(listener, selectors.EVENT_READ, self._accept)
             self._open = True
 
-    def look(self) -> None:
-        """Accept who waits now, between two events: a health check's new connection doesn't wait for all others."""
+    def look(self, at_most: int) -> None:
+        """Accept some of who waits now, between two events: a health check doesn't wait for all other connections."""
         if self._open:
             for listener in self._listeners:
-                self._accept(listener)
+                self._accept(listener, at_most)
 
     def pause(self) -> None:
         if self._open:
@@ -61,8 +61,8 @@ class Listening:
         for listener in self._listeners:
             listener.close()
 
-    def _accept(self, listener: Any) -> None:
-        for _ in range(AT_A_TIME):
+    def _accept(self, listener: Any, at_most: int = AT_A_TIME) -> None:
+        for _ in range(at_most):
             try:
                 connection, address = listener.accept()
             except OSError as error:
