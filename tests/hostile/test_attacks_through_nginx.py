@@ -8,7 +8,7 @@ import pytest
 
 from tests.beanstalk.test_deployment_limits import render
 from tests.beanstalk.test_nginx_problems import nginx
-from tests.rigs.attacks import attack
+from tests.rigs.attacks import ATTACKS, attack
 from tests.rigs.bystander import bystander
 from tests.rigs.polling import wait_until
 from tests.rigs.server import Server, server
@@ -39,7 +39,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[
             yield ThroughNginx(own, port)
 
 
-@pytest.mark.parametrize("name", ["half_heads", "idle_connections", "slow_bodies", "slow_readers", "flood", "scores"])
+@pytest.mark.parametrize("name", ATTACKS)
 def test_health_and_another_caller_go_on(api: Server, name: str) -> None:
     web = api.pids_by_role()["web"]
     with attack(name, api.port), bystander(api) as seen:
