@@ -13,16 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from model_api.publishing.changes import init
-from model_api.publishing.draft import draft, publish
-from model_api.repository.layout import Layout
 from tests.rigs.author import Author
 from tests.rigs.models import tiny_model
 from tests.rigs.polling import wait_until
 from tests.rigs.project import ROOT
 from tests.rigs.server import Server, server
-from tests.rigs.small_models import save_small_t5
-from tests.rigs.small_tokenizers import save_small_tokenizer
+from tests.rigs.summarizer import LONG, SHORT, processor_ticks, summarizer
 
 pytestmark = pytest.mark.integration
 
@@ -83,29 +79,15 @@ def test_a_job_of_a_version_that_is_gone_is_done_by_its_successor(tmp_path: Path
 
 
 @pytest.fixture
-def summarizer(tmp_path: Path) -> Iterator[Server]:
-    init(tmp_path / "efs")
-    save_small_t5(tmp_path / "t5", d_model=256, d_ff=1024, num_layers=6)
-    save_small_tokenizer(tmp_path / "t5", max_tokens=512, ends="t5")
-    made = draft(tmp_path / "t5", "summary", lambda done, total: None, "summarization")
-    publish(Layout(tmp_path / "efs"), made, lambda done, total: None)
-    with server(tmp_path / "api", MODEL_API_EFS_ROOT=tmp_path / "efs") as running:
-        running.wait_until_ready()
-        yield running
+def summary_api(tmp_path: Path) -> Iterator[Server]:
+    with summarizer(tmp_path) as api:
+        yield api
 
 
-def processor_ticks(pid: int) -> int:
-    """What the process has computed so far, in hundredths of a second."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def test_cancel_ends_the_forward_itself(summarizer: Server) -> None:
-    api = summarizer
+def test_cancel_ends_the_forward_itself(summary_api: Server) -> None:
+    api = summary_api
     (lane,) = api.pids_by_role()["lane"]
-    long = {"min_new_tokens": 512, "max_new_tokens": 512, "num_beams": 8}
-    body = {"kind": "summarization", "model": "summary", "inputs": ["the train was late"] * 9, "parameters": long}
-    job = api.post("/jobs", body).json()
+    job = api.post("/jobs", {"kind": "summarization", **LONG}).json()
     wait_until(
         lambda: api.get(f"/jobs/{job['id']}").json()["status"] == "running", within_s=20, what="the job is running"
     )
@@ -114,8 +96,7 @@ def test_cancel_ends_the_forward_itself(summarizer: Server) -> None:
     client = api.client()
     assert client.ask("DELETE", f"/jobs/{job['id']}").json()["status"] == "cancelled"
     client.close()
-    short = {"model": "summary", "inputs": "the train was late", "parameters": {"max_new_tokens": 8}}
-    after = api.post("/predict", short)
+    after = api.post("/predict", SHORT)
     assert after.status == 200, api.log_tail()
     assert lane not in api.pids_by_role()["lane"]
     assert api.get(f"/jobs/{job['id']}").json()["status"] == "cancelled"

@@ -7,38 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from model_api.publishing.changes import init
-from model_api.publishing.draft import draft, publish
-from model_api.repository.layout import Layout
 from tests.rigs.polling import wait_until
-from tests.rigs.server import Server, server
-from tests.rigs.small_models import save_small_t5
-from tests.rigs.small_tokenizers import save_small_tokenizer
+from tests.rigs.server import Server
+from tests.rigs.summarizer import LONG, SHORT, processor_ticks, summarizer
 
 pytestmark = pytest.mark.integration
-SHORT = {"model": "summary", "inputs": "the train was late", "parameters": {"max_new_tokens": 8}}
-LONG = {
-    "model": "summary",
-    "inputs": ["the train was late"] * 9,  # one batch
-    "parameters": {"min_new_tokens": 512, "max_new_tokens": 512, "num_beams": 8},
-}
 
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Server]:
-    init(tmp_path / "efs")
-    save_small_t5(tmp_path / "t5", d_model=256, d_ff=1024, num_layers=6)
-    save_small_tokenizer(tmp_path / "t5", max_tokens=512, ends="t5")
-    made = draft(tmp_path / "t5", "summary", lambda done, total: None, "summarization")
-    publish(Layout(tmp_path / "efs"), made, lambda done, total: None)
-    with server(tmp_path / "api", MODEL_API_EFS_ROOT=tmp_path / "efs") as running:
-        running.wait_until_ready()
+    with summarizer(tmp_path) as running:
         yield running
-
-
-def processor_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def begin_and_leave(api: Server, lane: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from model_api.errors import Refused
-from model_api.publishing.commands.main import VERBS, main
+from model_api.publishing.commands.main import VERBS
 from model_api.publishing.commands.publish import parse_option, read_probes
 from model_api.publishing.ssh import Target, build_archive
 from model_api.repository import files
@@ -22,19 +22,10 @@ from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository
 from model_api.repository.statuses import write_status
 from model_api.settings import Settings
+from tests.rigs.commands import run
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
 from tests.rigs.stores import new_store
-
-
-@pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setenv("MODEL_API_EFS_ROOT", str(tmp_path / "efs"))
-    return new_store(tmp_path / "efs")
-
-
-def run(*arguments: str | Path) -> int:
-    return main([str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize("verb", VERBS)

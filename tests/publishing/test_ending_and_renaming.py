@@ -9,24 +9,14 @@ import pytest
 from model_api.local_store.parallel_copy import wrong_files
 from model_api.publishing import history
 from model_api.publishing.changes import read_refs
-from model_api.publishing.commands.main import main
 from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository, read_sim_choice
 from model_api.repository.statuses import write_status
+from tests.rigs.commands import run
 from tests.rigs.model_folders import make_folder
-from tests.rigs.stores import new_store, published, tree
+from tests.rigs.stores import published, tree
 
 PROBES = '[{"inputs": ["the cat"], "outputs": [[1.0]]}]'
-
-
-@pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setenv("MODEL_API_EFS_ROOT", str(tmp_path / "efs"))
-    return new_store(tmp_path / "efs")
-
-
-def run(*arguments: str | Path) -> int:
-    return main([str(argument) for argument in arguments])
 
 
 def publish(tmp_path: Path, seed: int, name: str = "mini", *more: str) -> None:

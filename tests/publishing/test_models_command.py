@@ -1,25 +1,13 @@
 """What `scripts/models` shows of plain copies and of what is no model."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from model_api.publishing.commands.main import main
 from model_api.repository.layout import Layout
 from model_api.repository.statuses import write_status
+from tests.rigs.commands import run
 from tests.rigs.model_folders import make_folder
-from tests.rigs.stores import new_store
-
-
-@pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setenv("MODEL_API_EFS_ROOT", str(tmp_path / "efs"))
-    return new_store(tmp_path / "efs")
-
-
-def run(*arguments: str) -> int:
-    return main(arguments)
 
 
 def test_models_judges_a_plain_copy_as_its_instances_do(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:

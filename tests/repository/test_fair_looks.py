@@ -15,6 +15,7 @@ from model_api.repository.listing import shown
 from model_api.repository.published import Published
 from model_api.repository.reader import Repository
 from model_api.repository.side_work import SideWork
+from tests.rigs.clock import Clock
 from tests.rigs.fuse_efs import FuseEfs, fuse_efs
 from tests.rigs.model_folders import make_folder
 from tests.rigs.polling import wait_until
@@ -117,13 +118,6 @@ def test_any_exception_is_an_outcome() -> None:
     work.ask("deep", deep)
     assert isinstance(wait_until(lambda: work.outcome("deep")), RecursionError)
     assert work.outcome("deep") is None
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def look(repository: Repository, clock: Clock, after_s: float = 0.0) -> dict[str, Published]:

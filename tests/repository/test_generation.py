@@ -27,18 +27,12 @@ from model_api.repository.published import Published
 from model_api.repository.reader import Repository
 from model_api.repository.turns import QUIET_AFTER_S, Turns
 from tests.needs import needs_root
+from tests.rigs.clock import Clock
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
 from tests.rigs.stores import new_store, published
 
 POLL_S = 2.0
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -17,15 +17,9 @@ from model_api.repository.layout import Layout
 from model_api.repository.published import Published
 from model_api.repository.reader import Repository
 from model_api.repository.refs import Ref
+from tests.rigs.clock import Clock
 from tests.rigs.model_folders import make_folder
 from tests.rigs.stores import new_store, published
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.rigs.server import Server
+from tests.rigs.threads import running
 
 EVERY_S = 0.05
 
@@ -70,15 +71,8 @@ def bystander(api: Server, model: str = "tiny") -> Iterator[Seen]:
             with contextlib.suppress(OSError):
                 seen.peak_bytes = max(seen.peak_bytes, resident_bytes(web))
 
-    threads = [threading.Thread(target=act) for act in (ask_health, ask_model, watch_memory)]
-    for thread in threads:
-        thread.start()
-    try:
+    with running([ask_health, ask_model, watch_memory], done):
         yield seen
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
 
 
 def resident_bytes(pid: int) -> int:

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.rigs.api import Client
 from tests.rigs.server import Server
+from tests.rigs.threads import running
 
 WORDS = ["the", "model", "of", "weights", "was", "published", "once", "and", "is", "rain", "tea", "cat", "dog"]
 
@@ -76,12 +78,5 @@ def day(api: Server, callers: int = 6) -> Iterator[Day]:
                 seen.statuses[0] += 1
         client.close()
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
+    with running([partial(call, number) for number in range(callers)], done):
         yield seen
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.rigs.api import Api, Client
 from tests.rigs.polling import wait_until
+from tests.rigs.threads import running
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,8 @@ def traffic(server: Api, model: str, *, callers: int = 2, pause_s: float = 0.01)
             seen.told.append(_ask(client, model, text))
         client.close()
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
+    with running([partial(call, number) for number in range(callers)], done):
         yield seen
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
 
 
 def _ask(client: Client, model: str, text: str) -> Told:

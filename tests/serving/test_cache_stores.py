@@ -14,16 +14,8 @@ from model_api.serving.cache_stores import (
     StoreDown,
     open_store,
 )
+from tests.rigs.clock import Clock
 from tests.rigs.redis_server import free_port, redis_server
-
-
-class Clock:
-    """A time that a test moves."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_memory_is_bounded_and_forgets_the_least_recently_used() -> None:

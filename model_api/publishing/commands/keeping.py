@@ -12,7 +12,8 @@ from model_api.repository.layout import Layout
 from model_api.repository.units import mb
 
 
-def add_rename_arguments(command: argparse.ArgumentParser) -> None:
+def add_naming_arguments(command: argparse.ArgumentParser) -> None:
+    """Of rename and copy."""
     command.add_argument("name", metavar="NAME")
     command.add_argument("new", metavar="NEW")
     command.add_argument("--sign", metavar="KEY", default="", help="sign it under the new name, as in publish")
@@ -28,13 +29,6 @@ def run_rename(parsed: argparse.Namespace) -> int:
         " on every instance. Instances with MODEL_API_MODELS must list the new name"
     )
     return 0
-
-
-def add_copy_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", metavar="NAME")
-    command.add_argument("new", metavar="NEW")
-    command.add_argument("--sign", metavar="KEY", default="", help="sign it under the new name, as in publish")
-    add_change_options(command)
 
 
 def run_copy(parsed: argparse.Namespace) -> int:

@@ -51,10 +51,10 @@ VERBS: Mapping[str, tuple[str, _Add, _Run]] = {
     "delete": ("End a model on every instance.", changing.add_delete_arguments, changing.run_delete),
     "rename": (
         "Give a model another name; all of it goes along.",
-        keeping.add_rename_arguments,
+        keeping.add_naming_arguments,
         keeping.run_rename,
     ),
-    "copy": ("Make a second model of what a model serves.", keeping.add_copy_arguments, keeping.run_copy),
+    "copy": ("Make a second model of what a model serves.", keeping.add_naming_arguments, keeping.run_copy),
     "models": (
         "Show what is published, which instances serve it, and what is refused.",
         models_command.add_arguments,

@@ -33,8 +33,8 @@ IDLE_S = 75.0  # between requests: longer than a proxy in front keeps an idle co
 LINGER_AT_STOP_S = 2.0  # a client may be sending on a kept-alive connection when the server stops
 DISCARD_S = 5.0  # for what a refused client still sends
 LOOK_EVERY = 16  # connections, for new ones
-# Fewer than were looked at: where a proxy opens a connection per request, most of what happens is that one has ended, and
-# were more accepted meanwhile, those that ended would pile up until there is no room for a new one.
+# Fewer than were looked at: where a proxy opens a connection per request, most of what happens is that one has ended.
+# Were more accepted meanwhile, those that ended would pile up until there is no room for a new one.
 ACCEPTED_PER_LOOK = LOOK_EVERY // 2
 TRANSFERS_PER_TURN = 8  # of bodies and large answers, so that nobody else waits long for their turn
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
