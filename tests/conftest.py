@@ -35,6 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
         host.ENVIRONMENT = workerinput["host_environment"]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes may hold a time, as gzip's do; then no two workers would agree on what the tests are called."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def minilm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An EFS root where the real minilm is published. Read-only by convention."""
