@@ -60,9 +60,6 @@ class EncodingProcess:
                     connection.close()
             self._changed.notify_all()
 
-    def is_there(self) -> bool:
-        return self._connection is not None
-
     def encode(self, texts: Sequence[str]) -> Sequence[Encoded]:
         encoded: list[Encoded] = []
         for piece in _pieces(texts):

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 csv.field_size_limit(2**27)  # bytes of one field; the default of 128 KiB is shorter than an article may be
 PREDICTION, SCORE, ERROR = "prediction", "prediction_score", "error"  # SCORE in CSV alone
@@ -26,14 +26,6 @@ class Row(NamedTuple):
 
 class BadTable(Exception):
     """The file can't be read as what its name says, or lacks the column."""
-
-
-class Reader(Protocol):
-    """Iterates over rows; `offset` is how many bytes of the file have been taken in."""
-
-    offset: int
-
-    def __iter__(self) -> Iterator[Row]: ...
 
 
 class _Lines:
