@@ -78,6 +78,11 @@ def test_it_is_nfs_4_1_with_the_options_asked_for(instance: Machine) -> None:
         assert option in mounted
 
 
+def test_machines_are_clients_of_their_own(author: Machine, instance: Machine) -> None:
+    """With one name both, each would end the other's session, and calls in flight would fail with EIO now and then."""
+    assert shell(author, "cat /proc/sys/kernel/hostname") != shell(instance, "cat /proc/sys/kernel/hostname")
+
+
 def test_a_file_replaced_by_rename_is_seen_by_the_next_open(author: Machine, instance: Machine) -> None:
     shell(author, "echo 1 > refs; sync refs")
     assert shell(instance, "cat refs") == "1"
