@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.rigs import host
@@ -28,6 +29,11 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_folder, ignore_errors=True)
+
+
+# How long an example takes is the machine's affair, which others use too.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

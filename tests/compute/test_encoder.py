@@ -103,7 +103,7 @@ def alone(precision: str, pooling: str, number: int) -> bytes:
     return vector.tobytes()
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(st.lists(st.integers(0, len(POOL) - 1), min_size=2, max_size=12), st.sampled_from(POOLINGS))
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_same_text_gives_the_same_bits_alone_and_in_any_batch(

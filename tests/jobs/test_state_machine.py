@@ -34,7 +34,7 @@ class EmbeddedMachine(JobsMachine):
 
 TestEmbedded = EmbeddedMachine.TestCase
 TestEmbedded.settings = settings(
-    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -55,5 +55,5 @@ class FleetMachine(JobsMachine):
 def test_fleet(tmp_path: Path) -> None:
     """Few examples: each step is a request."""
     with cloud(tmp_path) as FleetMachine.aws:
-        few = settings(max_examples=10, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+        few = settings(max_examples=10, stateful_step_count=25, suppress_health_check=list(HealthCheck))
         run_state_machine_as_test(FleetMachine, settings=few)

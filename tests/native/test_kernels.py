@@ -109,7 +109,7 @@ def cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(shapes(), st.lists(st.integers(1, 90), min_size=1, max_size=5), st.integers(0, 2**31))
 def test_it_agrees_with_transformers_at_any_size(variant: str, shape: Shape, lengths: list[int], seed: int) -> None:
     model, texts = bert(shape, seed), texts_of(shape, lengths, seed)
@@ -125,7 +125,7 @@ def test_it_agrees_with_transformers_at_any_size(variant: str, shape: Shape, len
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(shapes(), st.lists(st.integers(1, 90), min_size=2, max_size=30), st.sampled_from(POOLINGS))
 def test_a_text_has_the_same_bits_alone_and_in_any_batch(
     variant: str, shape: Shape, lengths: list[int], pooling: str

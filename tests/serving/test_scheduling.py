@@ -174,7 +174,7 @@ def test_a_removed_entry_is_never_dispatched() -> None:
     assert len(queue) == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     requests=st.lists(
         st.tuples(

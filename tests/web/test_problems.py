@@ -296,13 +296,13 @@ NEAR_MISSES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(path=st.sampled_from(["/sim", "/predict"]), body=st.one_of(NEAR_MISSES, JSON_VALUES))
 def test_no_json_ever_gives_a_server_error_or_html(path: str, body: Any) -> None:
     _answers_well(path, json.dumps(body).encode())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(path=st.sampled_from(["/sim", "/predict"]), body=st.binary(max_size=50))
 def test_no_bytes_ever_give_a_server_error_or_html(path: str, body: bytes) -> None:
     _answers_well(path, body)
