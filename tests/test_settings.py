@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from model_api.errors import SettingsError
-from model_api.settings import Settings, settings_table, unknown_settings
+from model_api.settings import Settings, env_name, settings_table, unknown_settings
 from tests.rigs.project import ROOT
 
 
@@ -83,3 +84,29 @@ def test_a_server_with_bad_settings_says_so_in_one_line() -> None:
 def test_the_documentation_is_made_from_the_code() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert page.endswith(settings_table()), "run scripts/document-settings"
+
+
+def test_words_are_taken_in_any_case() -> None:
+    """Of every setting that is one of a few words."""
+    choices = {name: get_args(field.annotation) for name, field in Settings.model_fields.items()}
+    choices = {name: words for name, words in choices.items() if words and all(isinstance(w, str) for w in words)}
+    assert set(choices) >= {"precision", "log_format", "log_level", "role"}
+    for name, words in choices.items():
+        for word in words:
+            for given in (word.lower(), word.upper(), word.capitalize()):
+                assert getattr(Settings.from_env({env_name(name): given}), name) == word
+    assert Settings.from_env({"MODEL_API_CACHE": "Memory"}).cache == "memory"
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("::", "::"), ("[::]", "::"), ("0.0.0.0", "0.0.0.0"), ("fe80::1%eth0", "fe80::1%eth0"), ("a-b.internal",) * 2],
+)
+def test_an_address_to_listen_on(given: str, address: str) -> None:
+    assert Settings.from_env({"MODEL_API_BIND": given}).bind == address
+
+
+@pytest.mark.parametrize("given", ["0.0.0.0:5000", "localhost:80", "[::]:80", "http://x", "a b", "::g", "-x"])
+def test_what_is_no_address_is_told(given: str) -> None:
+    with pytest.raises(SettingsError, match=r"MODEL_API_BIND=.*must be an address"):
+        Settings.from_env({"MODEL_API_BIND": given})

@@ -10,25 +10,31 @@ fail() {
 
 system_python=$(command -v python3) || fail "this platform has no python3"
 
-# property NAME [DEFAULT]: the value of an environment property, or the default where it is unset or empty. All are
-# asked for at once: get-config says of a name that is not set, and of its own failure, the same.
-property() {
-  local properties
-  properties=$(/opt/elasticbeanstalk/bin/get-config environment) ||
-    fail "get-config failed, so the environment's properties are unknown"
-  "$system_python" -c 'import json, sys
-value = json.load(sys.stdin).get(sys.argv[1])
-print("" if value is None else value, end="")
-sys.exit(value in (None, ""))' "$1" <<<"$properties" || printf '%s' "${2:-}"
+# all_properties: the environment's properties, one JSON object. All are asked for at once: get-config says of a name that
+# is not set, and of its own failure, the same.
+all_properties() {
+  /opt/elasticbeanstalk/bin/get-config environment || fail "get-config failed, so the environment's properties are unknown"
 }
 
-# whole NAME DEFAULT: likewise a number, as the application reads it (1e2 seconds, 010 is ten), in whole units.
+# property NAME [DEFAULT]: the value of an environment property, or the default where it is unset or empty. As the
+# application reads it: without the spaces around it, its name in capitals or not.
+property() {
+  local properties
+  properties=$(all_properties) || exit 1 # errexit doesn't reach into a substitution
+  "$system_python" -c 'import json, sys
+given = {name.lower(): str(value).strip() for name, value in json.load(sys.stdin).items() if value is not None}
+value = given.get(sys.argv[1].lower(), "")
+print(value, end="")
+sys.exit(not value)' "$1" <<<"$properties" || printf '%s' "${2:-}"
+}
+
+# whole NAME DEFAULT: likewise a number (1e2 seconds, 010 is ten), in whole units.
 whole() {
   local value
-  value=$(property "$1" "$2")
+  value=$(property "$1" "$2") || exit 1
   "$system_python" -c 'import math, sys
 try:
-    number = float(sys.argv[1].replace("_", ""))
+    number = float(sys.argv[1])
     assert math.isfinite(number) and number >= 0
 except (ValueError, AssertionError):
     sys.exit(1)

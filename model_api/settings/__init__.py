@@ -11,8 +11,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 
 from model_api.errors import SettingsError
 from model_api.repository.environment import DEFAULT_ROOT
+from model_api.settings.address import Address
 from model_api.settings.cache import CacheSettings
-from model_api.settings.jobs import JobSettings, Key, SettingsPath
+from model_api.settings.jobs import IN_ANY_CASE, JobSettings, Key, SettingsPath
 
 PREFIX = "MODEL_API_"
 _NEVER_QUOTED = (
@@ -36,6 +37,8 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
 ]
+Precision = Annotated[Literal["auto", "bfloat16", "float32", "int8"], IN_ANY_CASE]
+LogFormat = Annotated[Literal["auto", "json", "text"], IN_ANY_CASE]
 
 
 class Settings(CacheSettings, JobSettings):
@@ -86,7 +89,7 @@ class Settings(CacheSettings, JobSettings):
         description="The model that `/sim` uses when the body names none. Unset: what authors chose "
         "(`scripts/promote NAME --sim`), else the model that answered so far, else the only embedding model.",
     )
-    precision: Literal["auto", "bfloat16", "float32", "int8"] = Field(
+    precision: Precision = Field(
         "auto",
         description="Arithmetic of the encoders. `auto`: bfloat16 where the processor has it, else float32. `int8`: "
         "faster and less exact (docs/precision.md); where it can't be, as `auto`. A model's manifest may ask for its "
@@ -218,12 +221,12 @@ class Settings(CacheSettings, JobSettings):
         "INFO",
         description="Least severe level that is logged.",
     )
-    log_format: Literal["auto", "json", "text"] = Field(
+    log_format: LogFormat = Field(
         "auto",
         validation_alias="LOG_FORMAT",
         description="`json`: an object per line; `text`: lines for a person; `auto`: text on a terminal, else json.",
     )
-    bind: str = Field(
+    bind: Address = Field(
         "127.0.0.1",
         description="Address that the API listens on; behind nginx the loopback one.",
     )

@@ -15,7 +15,9 @@ def _secret(value: str) -> str:
 
 
 def _cache_store(value: str) -> str:
-    if value not in ("off", "memory") and not value.startswith(CACHE_URL_SCHEMES):
+    if value.lower() in ("off", "memory"):
+        return value.lower()
+    if not value.startswith(CACHE_URL_SCHEMES):
         raise ValueError(f"must be off, memory, or a URL that begins with {', '.join(CACHE_URL_SCHEMES)}")
     return value
 

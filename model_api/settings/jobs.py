@@ -25,6 +25,8 @@ def key_of_16(value: str) -> str:
     return value
 
 
+IN_ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+"""For choices whose words are small letters."""
 SettingsPath = Annotated[Path, AfterValidator(lambda path: environment.absolute_path(str(path)))]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 Key = Annotated[str, AfterValidator(key_of_16)]
@@ -38,7 +40,7 @@ class JobSettings(BaseSettings):
         description="Where jobs, their results and uploads are kept. A local disk. Unset: beside the local store, as "
         "`<local store>.jobs`.",
     )
-    role: Literal["web", "worker"] = Field(
+    role: Annotated[Literal["web", "worker"], IN_ANY_CASE] = Field(
         "web",
         description="`worker`: an instance of a worker environment, to which Beanstalk posts the queue's messages.",
     )

@@ -88,7 +88,7 @@ def saved_configuration(
 
 def shares_cache(properties: Mapping[str, str], secrets: Mapping[str, str]) -> bool:
     """Whether the instances keep answers in a Redis or Valkey, whose address may hold a password."""
-    return CACHE in secrets or properties.get(CACHE, "memory") not in ("memory", "off")
+    return CACHE in secrets or properties.get(CACHE, "memory").strip().lower() not in ("memory", "off")
 
 
 def publisher_ssh_config(instance_id: str, region: str) -> str:

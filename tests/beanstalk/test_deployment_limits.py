@@ -1,5 +1,6 @@
 """The time-outs and size limits of application, gunicorn, nginx and ALB, each set in its own place, fit each other."""
 
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model_api.errors import SettingsError
 from model_api.settings import Settings
 from model_api.web.server.front import IDLE_S
 from scripts.beanstalk.saved_configuration import ENVIRONMENT
 from scripts.rehearsal.ebextensions import extensions_of
 from tests.rigs.get_config import write_get_config
+from tests.rigs.nginx import render_limits
 from tests.rigs.project import ROOT
 from tests.rigs.stand_in_service import stand_in_app
 
@@ -30,28 +33,17 @@ def nginx_limits(tmp_path: Path) -> dict[str, str]:
     return rendered(tmp_path, OPTIONS[ENVIRONMENT])
 
 
-def render(folder: Path, properties: dict[str, str] | None) -> None:
-    """Run the script in a copy of .platform whose get-config knows `properties`."""
-    scripts = folder / "bin"
-    scripts.mkdir()
-    (folder / "nginx/conf.d/elasticbeanstalk").mkdir(parents=True)
-    get_config = folder / "get-config"
-    write_get_config(get_config, properties)
-    for name in ("properties.sh", "render_nginx_limits"):
-        text = (ROOT / ".platform/bin" / name).read_text()
-        (scripts / name).write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
-    subprocess.run(["bash", str(scripts / "render_nginx_limits")], check=True, capture_output=True)
-
-
 def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
     """The figures of what is written."""
-    render(folder, properties)
+    render_limits(folder, properties)
     written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
     limits = dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
     limits["worker"] = "".join(
-        re.findall(r"^location /worker/ {\n    proxy_read_timeout (\S+);$", written, re.MULTILINE)
+        re.findall(r"^location ~ \^/worker/ {\n    proxy_read_timeout (\S+);$", written, re.MULTILINE)
     )
-    (limits["uploads"],) = re.findall(r"^location /uploads/ {\n    client_max_body_size (\d+);$", written, re.MULTILINE)
+    (limits["uploads"],) = re.findall(
+        r"^location ~ \^/uploads/ {\n    client_max_body_size (\d+);$", written, re.MULTILINE
+    )
     return limits
 
 
@@ -147,4 +139,48 @@ def test_any_value_of_a_property_comes_through(tmp_path: Path, value: str) -> No
     (tmp_path / "properties.sh").write_text(text.replace("/opt/elasticbeanstalk/bin/get-config", str(get_config)))
     script = f'. {tmp_path}/properties.sh; x=$(property NAME; printf .); printf %s "${{x%.}}"'
     done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
-    assert done.stdout == value
+    assert done.stdout == value.strip()
+
+
+def test_blanks_and_the_case_of_names_and_words_are_read_as_the_application_reads_them(tmp_path: Path) -> None:
+    limits = rendered(
+        tmp_path,
+        {"MODEL_API_REQUEST_TIMEOUT_S": "  ", "model_api_max_body_bytes": " 4096 ", "MODEL_API_ROLE": "Worker "},
+    )
+    assert seconds(limits["proxy_read_timeout"]) == 40
+    assert limits["client_max_body_size"] == "4096"
+    assert limits["worker"]
+
+
+NUMBERS = (
+    *("30", " 30 ", "030", "1e2", "1E+2", "2.5", ".5", "5.", "1_0", "10_485_760", "1__0", "_1", "1_", "0x1f", "0o17"),
+    *(
+        "-1",
+        "+30",
+        "30s",
+        "1,5",
+        "1 000",
+        "",
+        " ",
+        "nan",
+        "inf",
+        "1e400",
+        "\u0663\u0660",
+        "1e-1",
+        "true",
+        "None",
+        "3e1_0",
+    ),
+)
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_hooks_and_application_agree_on_every_number(tmp_path: Path, text: str) -> None:
+    """Where the application takes it, the hook has the same figure; a hook that takes more starts nothing."""
+    name = "MODEL_API_REQUEST_TIMEOUT_S"
+    try:
+        settings = Settings.from_env({name: text})
+    except SettingsError:
+        return
+    limits = rendered(tmp_path, {name: text})
+    assert seconds(limits["proxy_read_timeout"]) == math.ceil(settings.request_timeout_s) + 10

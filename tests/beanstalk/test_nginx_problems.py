@@ -2,24 +2,17 @@
 
 import http.client
 import json
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from scripts.rehearsal.skeleton import APPLICATION_CONF, NGINX_CONF
-from tests.beanstalk.test_deployment_limits import render
-from tests.needs import needs, needs_root
 from tests.rigs.free_port import free_port
-from tests.rigs.polling import wait_until
-from tests.rigs.project import ROOT
+from tests.rigs.nginx import nginx, render_limits
 
 pytestmark = pytest.mark.integration
-OURS = ROOT / ".platform/nginx/conf.d"
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +20,6 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """nginx with nothing behind it."""
     with nginx(tmp_path_factory.mktemp("nginx"), free_port()) as port:
         yield port
-
-
-@contextmanager
-def nginx(
-    folder: Path, application_port: int, callers: str = "", body_bytes: int = 1000, connections: int = 1024
-) -> Iterator[int]:
-    """nginx on loopback; its port. `callers` is what is rendered into callers.conf."""
-    needs("nginx")
-    needs_root("nginx's user is set")
-    port = free_port()
-    locations = folder / "conf.d/elasticbeanstalk"
-    locations.mkdir(parents=True)
-    (locations / "00_application.conf").write_text(APPLICATION_CONF.replace("8000", str(application_port)))
-    shutil.copytree(OURS, folder / "conf.d", dirs_exist_ok=True)
-    (locations / "limits.conf").write_text(f"client_max_body_size {body_bytes};\n")
-    (folder / "conf.d/callers.conf").write_text(callers)
-    text = NGINX_CONF.replace("user nginx;", "user root;\ndaemon off;").replace("listen 80", f"listen 127.0.0.1:{port}")
-    text = text.replace("/var/log/nginx", str(folder)).replace("/run/nginx.pid", str(folder / "pid"))
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
-    text = text.replace("worker_connections 1024", f"worker_connections {connections}")
-    text = text.replace("http {", f"http {{\nclient_body_temp_path {folder}/body;\n{temporary}")
-    (folder / "nginx.conf").write_text(text)
-    with (folder / "console.log").open("wb") as log:
-        server = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
-        yield port
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 def test_garbage_is_a_problem(port: int) -> None:
@@ -157,7 +120,7 @@ def test_an_application_that_breaks_off_is_told_from_one_that_is_starting(
     ],
 )
 def test_a_caller_has_so_many_requests_in_progress(tmp_path: Path, first: str, other: str, same: str) -> None:
-    render(tmp_path, {"MODEL_API_PROXY_HOPS": "2"})
+    render_limits(tmp_path, {"MODEL_API_PROXY_HOPS": "2"})
     callers = (tmp_path / "nginx/conf.d/callers.conf").read_text()
     assert "callers 512;" in callers
     with (
