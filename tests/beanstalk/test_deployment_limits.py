@@ -38,12 +38,8 @@ def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
     render_limits(folder, properties)
     written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
     limits = dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
-    limits["worker"] = "".join(
-        re.findall(r"^location ~ \^/worker/ {\n    proxy_read_timeout (\S+);$", written, re.MULTILINE)
-    )
-    (limits["uploads"],) = re.findall(
-        r"^location ~ \^/uploads/ {\n    client_max_body_size (\d+);$", written, re.MULTILINE
-    )
+    for name, figure in (("worker", "proxy_read_timeout"), ("uploads", "client_max_body_size")):
+        limits[name] = "".join(re.findall(rf"^location ~ \^/{name}/ {{\n    {figure} (\S+);$", written, re.MULTILINE))
     return limits
 
 

@@ -80,6 +80,8 @@ def test_nginxs_own_answers_keep_a_harmless_request_id(port: int, given: str, ke
     [
         (b"GET / HTTP/3.7\r\nHost: a\r\n\r\n", 505),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: brotli\r\n\r\n", 501),
+        # A refusal, and then another of the body behind it.
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
     ],
 )
 def test_rarer_refusals_are_problems_too(port: int, request_bytes: bytes, status: int) -> None:

@@ -33,9 +33,7 @@ class EmbeddedMachine(JobsMachine):
 
 
 TestEmbedded = EmbeddedMachine.TestCase
-TestEmbedded.settings = settings(
-    max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
-)
+TestEmbedded.settings = settings(max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck))
 
 
 class FleetMachine(JobsMachine):

@@ -242,7 +242,7 @@ def faults(data: bytes, received: bytes, *, through_nginx: bool = False) -> list
         found, rest = answers(received, to_head=b"HEAD " in data)
         if rest and not through_nginx:
             return [f"not HTTP: {rest[:80]!r}"]
-        if rest.startswith(b"<"):
+        if rest.startswith(b"<html"):  # nginx's own; this project's pages begin otherwise
             return [f"a page: {rest[:80]!r}"]
     except (http.client.HTTPException, ValueError) as error:
         return [f"unreadable: {error!r}"]
