@@ -14,7 +14,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from model_api.publishing.moves import promote
 from model_api.repository.layout import Layout
+from model_api.repository.published import Published
 from model_api.repository.reader import Repository
 from tests.rigs.model_folders import make_folder
 from tests.rigs.stores import new_store, published
@@ -42,11 +43,17 @@ class Fleet:
     seen_s: dict[int, float] = field(default_factory=dict)
     look_cpu_s: list[float] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, remembered: Mapping[str, Published] | None = None) -> None:
+        """All of them within a tenth of a second: for the first time, or again, with what they `remembered`."""
         self._readers = [
             Repository(self.layout.root, clock=lambda: self.now_s, poll_s=POLL_S) for _ in range(self.n_instances)
         ]
-        self._next = [(random.uniform(0.0, 0.1), number) for number in range(self.n_instances)]
+        for reader in self._readers:
+            reader.seed(remembered or {})
+        self._next = [
+            (self.now_s + random.uniform(0.0, 0.1) + reader.pause_before_first_s(), number)
+            for number, reader in enumerate(self._readers)
+        ]
         heapq.heapify(self._next)
 
     def run_until(self, end_s: float, waited_for: str = "") -> None:
@@ -63,6 +70,14 @@ class Fleet:
                 self.seen_s.setdefault(number, self.now_s)
             heapq.heappush(self._next, (self.now_s + reader.pause_s * random.uniform(0.9, 1.1), number))
         self.now_s = end_s
+
+    def tell_start(self, what: str) -> None:
+        """Of a start that was just ordered: run it for a minute."""
+        began_s = self.now_s
+        self.run_until(began_s + 120.0)
+        first = [self.operations[int(began_s) + second] for second in range(120)]
+        print(f"{what}: {sum(first[:3]):8.0f} operations in three seconds, at most {max(first):.0f} in one;")
+        print(f"{'':26} in the two minutes after that at most {max(first[3:])} in one second")
 
     def rate(self, begin_s: float, end_s: float) -> float:
         return sum(n for second, n in self.operations.items() if begin_s <= second < end_s) / (end_s - begin_s)
@@ -131,9 +146,10 @@ def main() -> None:
         print(f"a whole look at every poll: {rate:8.0f} operations/s, {look_ms:.1f} ms of processor time a look")
         fleet = Fleet(layout, parsed.instances)
         fleet.start()
-        fleet.run_until(60.0)
-        print(f"start, first second:        {fleet.rate(0, 1):8.0f} operations/s; then {fleet.rate(1, 60):.0f}")
-        quiet_s = parsed.minutes * 60
+        fleet.tell_start("all start together        ")
+        fleet.start(Repository(layout.root).observe())
+        fleet.tell_start("all are restarted together")
+        quiet_s = fleet.now_s + parsed.minutes * 60
         fleet.run_until(quiet_s)
         print(f"after {parsed.minutes:g} quiet minutes:    {fleet.rate(quiet_s - 300, quiet_s):8.1f} operations/s")
         fleet.look_cpu_s.clear()

@@ -80,6 +80,7 @@ class Poller:
 
     def _run(self) -> None:
         self._recall()
+        self._stop.wait(self._repository.pause_before_first_s())
         while not self._stop.is_set():
             self._began_at = time.monotonic()
             alarm = threading.Timer(self._patience_s, self._tell_unavailable, [f"no answer for {self._patience_s:g} s"])

@@ -37,20 +37,23 @@ def list_entries(layout: Layout) -> list[str]:
 def why_no_model(models: Path, name: str) -> str:
     """Why the entry `name` of models/ can't be a model; "" if it can, or is gone. Raises OSError."""
     try:
-        mode = os.lstat(models / name).st_mode
+        return why_unfit(name, os.lstat(models / name))
     except FileNotFoundError:
         return ""
-    if stat.S_ISLNK(mode):
+
+
+def why_unfit(name: str, own: os.stat_result) -> str:
+    """As why_no_model, of what was seen already."""
+    if stat.S_ISLNK(own.st_mode):
         return "a symbolic link, and none is followed here; copy the folder itself (rsync -aL, or scp -r)"
-    if not stat.S_ISDIR(mode):
+    if not stat.S_ISDIR(own.st_mode):
         return "a file straight in models/ belongs to no model; each has a folder of its own, models/NAME/"
     return "" if NAME_PATTERN.fullmatch(name) else f"not served under this name: {_RULE}; rename the folder"
 
 
-def may_announce(models: Path, name: str) -> bool:
-    """Whether the author of this model can write models/.generation: not if an access point or a user of his own shuts
-    him into his model's folder. Raises OSError."""
-    above, own = models.stat(), (models / name).lstat()
+def may_announce(above: os.stat_result, own: os.stat_result) -> bool:
+    """Whether the author of the model whose folder is `own` can write models/.generation, models/ being `above`: not if
+    an access point or a user of his own shuts him into his model's folder."""
     return own.st_uid in (above.st_uid, 0) or bool(above.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 

@@ -5,6 +5,7 @@ Stdlib only, Python 3.9: the publisher's far side runs it too.
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -25,6 +26,7 @@ from model_api.repository.watched_model import WatchedModel
 
 _MAX_SIM_CHOICE_BYTES = 4096
 _ROOT = "/"
+_PAUSE_PER_MODEL_S = 0.01
 _LOOKS_AFTER_A_CHANGE = 3  # a change that was announced is looked for again, should the first look have been stale
 
 
@@ -75,6 +77,12 @@ class Repository:
         in between is then a later change, and a model that can't be read for the moment isn't forgotten."""
         for name, published in remembered.items():
             self._models.setdefault(name, self._watched(name, published))
+
+    def pause_before_first_s(self) -> float:
+        """How long to wait before the first `look`, after `seed`: who remembers many models has time, and may have been
+        restarted with its whole fleet. By chance; nothing for who remembers none."""
+        longest_s = min(self._poll_s, len(self._models) * _PAUSE_PER_MODEL_S)
+        return random.uniform(0.0, longest_s)  # noqa: S311 - jitter, no secret
 
     @property
     def pause_s(self) -> float:
@@ -205,7 +213,8 @@ class Repository:
             if name not in self._models:
                 self._models[name] = self._watched(name)
         in_turn = sorted(names, key=lambda name: (self._due_s.get(name, 0.0), name))
-        seen = self._looks.take_turns(in_turn, lambda name: self._models[name].look())
+        above = functools.cache(self.layout.models.stat)
+        seen = self._looks.take_turns(in_turn, lambda name: self._models[name].look(above))
         try:
             sim_choice = read_sim_choice(self.layout)
         except OSError:
@@ -223,13 +232,14 @@ class Repository:
                 continue  # no thread was left for it: it stays due, before the others
             if model.last is None:
                 del self._models[name]
-            self._due_s[name] = now_s + self._pause_until_next(model, turns)
+            self._due_s[name] = now_s + self._pause_until_next(model, turns, first=name not in self._due_s)
 
-    def _pause_until_next(self, model: WatchedModel, turns: Turns) -> float:
-        """With jitter, so that models and instances spread over the turn."""
+    def _pause_until_next(self, model: WatchedModel, turns: Turns, *, first: bool) -> float:
+        """With jitter, so that models and instances spread over the turn; all over it after the `first` look, which
+        many may take at once."""
         seen = model.last
         if seen is None or seen.waiting or seen.refused or not model.announced:
             pause_s = turns.unsettled_s
         else:
             pause_s = turns.plain_s if seen.plain else turns.published_s
-        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
+        return pause_s * random.uniform(0.1 if first else 0.8, 1.2)  # noqa: S311 - jitter, no secret

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from model_api.errors import Refused
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
-from model_api.repository.listing import loose_files, may_announce, why_no_model
+from model_api.repository.listing import loose_files, may_announce, why_unfit
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from model_api.repository.plain_folders import PlainFolder
 from model_api.repository.published import Published
@@ -43,6 +44,8 @@ class WatchedModel:
         self.last = remembered  # what the last whole look of the reader found; set by the reader
         self.announced = True  # its author's changes show in the store's generation
         self._layout = layout
+        self._folder, self._refs_file = layout.model(name), layout.refs(name)  # made once: joining takes half a look
+        self._sources: dict[str, Path] = {}  # version -> its folder; likewise
         self._name = name
         self._work = work
         self._settle_s = settle_s
@@ -53,11 +56,11 @@ class WatchedModel:
         self._back_looks = 0
         self._went_back = ""
 
-    def look(self) -> Published | None:
+    def look(self, above: Callable[[], os.stat_result]) -> Published | None:
         """What is published now; None for nothing. Whatever is wrong with this model is a reason in what is returned:
-        nothing is raised."""
+        nothing is raised. `above` says what models/ is."""
         try:
-            return self._look()
+            return self._look(above)
         except OSError as error:
             self._work.forget(self._name)
             file = f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
@@ -73,8 +76,9 @@ class WatchedModel:
         refused = {version: reason for version, reason in self.last.refused.items() if version}
         return replace(self.last, refused={**refused, "": why} if why else refused)
 
-    def _look(self) -> Published | None:
-        misfit = why_no_model(self._layout.models, self._name)
+    def _look(self, above: Callable[[], os.stat_result]) -> Published | None:
+        own = self._own_folder()
+        misfit = why_unfit(self._name, own) if own is not None else ""
         if misfit:
             return self.kept(misfit)
         try:
@@ -87,7 +91,7 @@ class WatchedModel:
             return self._look_at_deleted()
         if self._goes_back(refs):
             return self.kept(f"{REFS_NAME}: generation {refs.generation} after {self._last_generation()}; watched")
-        self.announced = may_announce(self._layout.models, self._name)
+        self.announced = own is None or may_announce(above(), own)
         self._work.forget(self._name)
         self._plain = PlainFolder(self._name)
         self._gone_since_s = None
@@ -99,12 +103,23 @@ class WatchedModel:
             except Refused as error:
                 refused[version] = str(error)
         told = self._notes()
-        sources = {version: self._layout.version(self._name, version) for version in manifests}
+        sources = {version: self._source(version) for version in manifests}
         return Published(self._name, refs, manifests, {**refused, "": told} if told else refused, sources)
+
+    def _source(self, version: str) -> Path:
+        if version not in self._sources:
+            self._sources[version] = self._layout.version(self._name, version)
+        return self._sources[version]
+
+    def _own_folder(self) -> os.stat_result | None:
+        try:
+            return os.lstat(self._folder)
+        except FileNotFoundError:
+            return None
 
     def _read_refs(self) -> Refs:
         """Raises Refused, OSError."""
-        data = read_bounded(self._layout.refs(self._name), MAX_REFS_BYTES)
+        data = read_bounded(self._refs_file, MAX_REFS_BYTES)
         found = self._parse_once(REFS_NAME, data, Refs.from_json)
         assert isinstance(found, Refs)
         return found
@@ -145,7 +160,7 @@ class WatchedModel:
 
     def _notes(self) -> str:
         """What its author should know although it serves."""
-        loose = loose_files(self._layout.model(self._name))
+        loose = loose_files(self._folder)
         beside = f"nobody reads what lies beside versions/: {', '.join(loose[:3])}" if loose else ""
         more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
         return "; ".join(note for note in (self._went_back, beside + more) if note)
@@ -183,7 +198,7 @@ class WatchedModel:
         if self._layout.versions(self._name).is_dir():  # its author is still moving them away
             return None
         try:
-            empty = not any(not path.startswith(".") for path in take_signature(self._layout.model(self._name)))
+            empty = not any(not path.startswith(".") for path in take_signature(self._folder))
         except FileNotFoundError:
             empty = True
         if empty:
@@ -191,7 +206,7 @@ class WatchedModel:
         return self._look_at_plain(deleted=True)
 
     def _look_at_plain(self, *, deleted: bool = False) -> Published | None:
-        folder, now_s, plain = self._layout.model(self._name), self._clock(), self._plain
+        folder, now_s, plain = self._folder, self._clock(), self._plain
         seen_before = plain.seen
         try:
             work = plain.look(folder, now_s, self._settle_s)
@@ -221,7 +236,7 @@ class WatchedModel:
             return Published(self._name, None, refused=refused, plain=True, waiting=plain.waiting)
         manifest = plain.accepted.manifest
         refs = Refs(0, Ref(manifest.version, manifest.digest))
-        sources = {manifest.version: self._layout.model(self._name)}
+        sources = {manifest.version: self._folder}
         return Published(
             self._name, refs, {manifest.version: manifest}, refused, sources, plain=True, accepted=plain.accepted
         )
@@ -238,8 +253,7 @@ class WatchedModel:
         return None
 
     def _empty(self) -> Published | None:
-        folder = self._layout.model(self._name)
-        if not folder.is_dir():
+        if not self._folder.is_dir():
             return None
         why = "a version is on its way" if self._layout.incoming(self._name).is_dir() else "an empty folder so far"
         return Published(self._name, None, refused={"": why}, waiting=True)

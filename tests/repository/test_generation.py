@@ -314,3 +314,15 @@ def test_authors_in_a_row_leave_no_trace_beside_it(layout: Layout) -> None:
         raise Refused("", "what the change itself raises")
     assert read_generation(layout).open is None
     assert changes.read_refs(layout, "a").generation == 0
+
+
+def test_who_remembers_many_models_waits_by_chance_before_the_first_look(layout: Layout, tmp_path: Path) -> None:
+    published(layout, make_folder(tmp_path / "m"), "mini")
+    fresh = Repository(layout.root, poll_s=2.0)
+    assert fresh.pause_before_first_s() == 0.0  # it has nothing to serve until it has looked
+    (seen,) = fresh.observe().values()
+    restarted = Repository(layout.root, poll_s=2.0)
+    restarted.seed({f"m{number}": seen for number in range(500)})
+    pauses = [restarted.pause_before_first_s() for _ in range(200)]
+    assert 0.0 <= min(pauses) < 0.5
+    assert 1.5 < max(pauses) <= 2.0  # a poll at most
