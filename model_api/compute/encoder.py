@@ -17,15 +17,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name that all of torch's users know it by
 
 from model_api.compute.architectures import Architecture, supports
-from model_api.compute.attention import LONG_STEP_TOKENS, SHORT_LENGTHS, attend, groups_of
+from model_api.compute.attention import attend, groups_of
+from model_api.compute.encoder_shape import DTYPES, EncoderShape
 from model_api.compute.encoder_weights import EncoderWeights
-from model_api.compute.linear import ROW_COUNTS, Linear, row_spans
+from model_api.compute.linear import Linear, row_spans
 from model_api.compute.pooling import first_rows, last_rows, pool
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
 from model_api.repository.loaded_files import CONFIG_FILE
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 TokenIds = npt.NDArray[np.int32]
 
@@ -79,6 +78,7 @@ class Encoder:
         layers: Sequence[_Layer],
     ) -> None:
         self._architecture = architecture
+        self._shape = EncoderShape.of(architecture, precision)
         self._word_table = word_table
         self._position_table = position_table
         self._embedding_norm = embedding_norm
@@ -137,16 +137,9 @@ class Encoder:
         return result
 
     def warm(self) -> None:
-        """Have oneDNN compile its code for every size. Call before forking: the code is then shared."""
-        layer = self._layers[0]
-        with torch.inference_mode():
-            for rows in ROW_COUNTS:
-                x = torch.zeros(rows, self.hidden_size, dtype=self._dtype)
-                layer.qkv(x)
-                layer.after_attention(x, x)
-            for length in range(SHORT_LENGTHS[-1] + 1, self.max_tokens + LONG_STEP_TOKENS, LONG_STEP_TOKENS):
-                x = torch.zeros(length, 3 * self.hidden_size, dtype=self._dtype)
-                attend(x, groups_of([length]), self._architecture.n_heads)
+        """Have oneDNN compile its code for every size, unless an encoder of this shape did. Call before forking: the
+        code is then shared."""
+        self._shape.warm()
 
     def _batch(self, sequences: Sequence[TokenIds]) -> _Batch:
         lengths = np.array([len(s) for s in sequences])

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model_api.compute.architectures import supports
+from model_api.compute.architectures import Architecture, supports
 from model_api.compute.encoder import Encoder
+from model_api.compute.encoder_shape import DTYPES, EncoderShape
 from model_api.compute.processor import choose_precision
 from model_api.compute.quantised_encoder import QuantisedEncoder, why_not_int8
 from model_api.compute.transformers_encoder import ReferenceEncoder
@@ -33,3 +34,14 @@ def load_encoder(folder: Path, asked: str) -> tuple[Encoder | QuantisedEncoder |
     if supports(config):
         return load_own(folder, precision), reason
     return ReferenceEncoder.load(folder, precision), reason
+
+
+def read_shape(folder: Path, asked: str, size_bytes: int) -> EncoderShape | None:
+    """The shape of the encoder in `folder`, where it is served in precision `asked`; None for one of another kind, or
+    one whose files, `size_bytes` in all, are too small for the sizes that it claims. Raises Refused, ValueError."""
+    config = read_config(folder)
+    precision, _ = settle_precision(config, asked)
+    if not supports(config) or precision not in DTYPES:
+        return None
+    shape = EncoderShape.of(Architecture.from_config(config), precision)
+    return shape if max(shape.layer_weights, shape.max_tokens * shape.hidden_size) <= size_bytes else None

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model_api.compute.encoder import DTYPES, TokenIds
+from model_api.compute.encoder import TokenIds
+from model_api.compute.encoder_shape import DTYPES
 from model_api.compute.pooling import pool
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused

@@ -135,6 +135,10 @@ class ProcessGroup:
                 if header["event"] == "lane":
                     self._add_lane(header)
                     continue
+                if header["event"] == "again":  # another leader goes on: see model_side/shared_code.py
+                    self._forget_leader()
+                    messages.send(self._control, spec.to_message())
+                    continue
                 if header["event"] == "started":
                     self.leader_pid = header["pid"]
                     with contextlib.suppress(OSError, AttributeError):  # it is gone already; or not Linux
@@ -145,12 +149,17 @@ class ProcessGroup:
         finally:
             with self._lock:
                 self._open = False
-                if self._leader is not None:
-                    os.close(self._leader)
-                    self._leader = None
+            self._forget_leader()
             self._control.close()
             self.encoder.close()
             self._on_event(self, {"event": "gone"})
+
+    def _forget_leader(self) -> None:
+        with self._lock:
+            if self._leader is not None:
+                os.close(self._leader)
+            self._leader = self.leader_pid = None
+            self.began_at = time.monotonic()
 
     def _add_lane(self, header: Mapping[str, Any]) -> None:
         _, fds, _, _ = socket.recv_fds(self._control, 1, 1)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy.typing as npt
 
@@ -16,6 +16,9 @@ from model_api.repository.manifest import Manifest
 from model_api.tasks.options import Options
 from model_api.tasks.parameters import Parameters
 from model_api.tasks.text.encoding import Encoder
+
+if TYPE_CHECKING:
+    from model_api.compute.encoder_shape import EncoderShape
 
 Array = npt.NDArray[Any]
 
@@ -124,6 +127,11 @@ class Task(ABC):
     def needs_conversion(self, folder: Path, manifest: Manifest, precision: str) -> bool:
         """Whether `convert` has work to do."""
         return False
+
+    def shape(self, folder: Path, manifest: Manifest, precision: str) -> "EncoderShape | None":
+        """What `ModelSide.warm` depends on, where models of one shape can share what it makes. Model side; raises
+        Refused or ValueError."""
+        return None
 
     def loading_bytes(self, folder: Path, manifest: Manifest, precision: str) -> int:
         """The estimated peak of a load, in the web process, before `folder` is there."""

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from model_api.compute.encoder import Encoder
+from model_api.compute.encoder_shape import EncoderShape
+from model_api.compute.load_encoder import read_shape
 from model_api.compute.processor import choose_precision
 from model_api.errors import Refused
 from model_api.repository.loaded_files import POOLINGS
-from tests.rigs.models import minilm_folder
+from tests.rigs.models import BertSize, minilm_folder, tiny_model
 from tests.rigs.small_models import CONFIGS, by_transformers, random_texts, save_small_model
 
 PRECISIONS = ("float32", "bfloat16")
@@ -186,6 +189,24 @@ def test_warming_leaves_the_answers_as_they_are(tmp_path: Path) -> None:
     before = encoder.pooled(TEXTS, "mean")
     encoder.warm()
     assert encoder.pooled(TEXTS, "mean").tobytes() == before.tobytes()
+
+
+def test_models_have_one_shape_whatever_their_weights_and_layers(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for layers, folder in zip((1, 3), folders, strict=True):
+        tiny_model(folder, seed=layers, size=BertSize(hidden=64, layers=layers, heads=4, ffn=128, vocabulary=200))
+    size_bytes = (folders[0] / "model.safetensors").stat().st_size
+    one, other = (read_shape(folder, "float32", size_bytes) for folder in folders)
+    assert one is not None
+    assert one == other == EncoderShape.from_message(json.loads(json.dumps(asdict(one))))
+    assert read_shape(folders[0], "bfloat16", size_bytes) not in (None, one)
+    config = json.loads((folders[0] / "config.json").read_text())
+    claims = {"hidden_size": 65536, "intermediate_size": 2**24, "max_position_embeddings": 2**24}
+    for key, value in claims.items():  # more than such files can hold
+        (folders[0] / "config.json").write_text(json.dumps(config | {key: value}))
+        assert read_shape(folders[0], "float32", size_bytes) is None
+    (folders[0] / "config.json").write_text(json.dumps(config | {"model_type": "mpnet"}))
+    assert read_shape(folders[0], "float32", size_bytes) is None
 
 
 def test_only_the_word_table_stays_mapped(tmp_path: Path) -> None:

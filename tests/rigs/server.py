@@ -86,11 +86,11 @@ class Server(Api):
 
     def memory_bytes(self) -> int:
         """Proportional set size of all its processes."""
-        total = 0
-        for pid in self.pids():
-            rollup = _read(pid, "smaps_rollup").decode()
-            total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
-        return total
+        return sum(map(_pss_bytes, self.pids()))
+
+    def memory_by_role(self) -> dict[str, int]:
+        """Proportional set sizes, by the roles of `pids_by_role`."""
+        return {role: sum(map(_pss_bytes, pids)) for role, pids in self.pids_by_role().items()}
 
     def log_records(self) -> list[dict[str, Any]]:
         """The log's JSON lines so far."""
@@ -183,6 +183,11 @@ def _read(pid: int, file: str) -> bytes:
     with suppress(OSError):
         return Path(f"/proc/{pid}/{file}").read_bytes()
     return b""
+
+
+def _pss_bytes(pid: int) -> int:
+    rollup = _read(pid, "smaps_rollup").decode()
+    return sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 def _parent(pid: int) -> int:

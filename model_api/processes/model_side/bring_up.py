@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from model_api.errors import ModelApiError, ProbeFailed, Refused, RequestError, ServingError
 from model_api.local_store.local_store import LocalStore
 from model_api.processes.model_side.checks import PROBE_LIMITS, Runs, compare_to_float32, run_probe, warm
+from model_api.processes.model_side.shared_code import return_memory
 from model_api.processes.model_side.trial import Trial, convert, float32_reference, why_encoded_elsewhere
 from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
@@ -20,6 +21,9 @@ from model_api.tasks import find_task
 from model_api.tasks.contract import Array, ModelSide, Prepared, Task
 from model_api.tasks.options import read_options
 from model_api.tasks.text.encoding import Encoder, LocalEncoder
+
+if TYPE_CHECKING:
+    from model_api.compute.encoder_shape import EncoderShape
 
 PROGRESS_EVERY_S = 1.0
 
@@ -34,8 +38,12 @@ def import_runtime() -> None:
 
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    import model_api.compute.encoder
+    import model_api.compute.load_encoder
     import model_api.tasks.text.embedding  # noqa: F401
+    from model_api.compute.linear import prepacking_works
+
+    for dtype in (torch.float32, torch.bfloat16):
+        prepacking_works(dtype)  # each leader would try it anew
 
     gc.freeze()
 
@@ -53,19 +61,38 @@ class Loaded:
     trial_outputs: Sequence[Array]
 
 
-def bring_up(spec: LeaderSpec, report: Report) -> Loaded:
-    """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
+def fetch(spec: LeaderSpec, report: Report, *, again: bool) -> Path:
+    """The folder with the verified copy; `again`: an earlier leader of this load has verified it a moment ago. Raises
+    as LocalStore.fetch."""
     manifest = spec.manifest
     if spec.trusted_signers is not None:
         report("signed", by=signer(manifest, Path(spec.trusted_signers)))
+    store = LocalStore(Path(spec.local_store), spec.store_budget_bytes)
+    folder = store.folder(manifest.digest)
+    if again and folder.is_dir():
+        return folder
     report("copying", total_bytes=manifest.size_bytes)
-    folder = LocalStore(Path(spec.local_store), spec.store_budget_bytes).fetch(
-        manifest, Path(spec.source), _progress(report), immutable=spec.immutable, protected=spec.protected
-    )
+    source = Path(spec.source)
+    return store.fetch(manifest, source, _progress(report), immutable=spec.immutable, protected=spec.protected)
+
+
+def shape_of(spec: LeaderSpec, folder: Path) -> "EncoderShape | None":
+    """What of the model's warming may be shared; None for nothing, also where its files are wrong: the load will say
+    how."""
+    try:
+        task, precision = find_task(spec.manifest.task), spec.manifest.options.get("precision", spec.precision)
+        return task.shape(folder, spec.manifest, str(precision))
+    except (ModelApiError, ValueError, OSError):
+        return None
+
+
+def bring_up(spec: LeaderSpec, folder: Path, report: Report) -> Loaded:
+    """The loaded, warmed and checked model. Refused and ProbeFailed are final, LoadFailed and OSError worth a retry."""
     loaded = load_copy(spec, folder, report)
     # What is here now stays; the lanes share it, and a collection in one of them must not touch (and copy) its pages.
     gc.collect()
     gc.freeze()
+    return_memory()
     return loaded
 
 

@@ -10,15 +10,18 @@ from model_api.errors import ModelApiError, ProbeFailed, Refused
 from model_api.processes import messages
 from model_api.processes.model_side.children import Children
 from model_api.processes.model_side.limits import LEADER_OOM_SCORE, be_ended_before_others, bound_memory
+from model_api.processes.model_side.shared_code import AGAIN, SharedCode
 from model_api.processes.spec import LeaderSpec
 
 log = logging.getLogger(__name__)
 
 
-def lead(control: socket.socket) -> None:
+def lead(control: socket.socket, shared: SharedCode, *, again: bool) -> None:
     """A leader's life: take the order, fetch, load, warm, check, fork the lanes, and start each anew that dies.
 
-    The order is a LeaderSpec's message. Reports stages as they begin, and {"event": "failed"} with `final`.
+    The order is a LeaderSpec's message. Reports stages as they begin, and {"event": "failed"} with `final`. One whose
+    model's shape isn't warm ends with AGAIN after the fetch, having asked for the order once more; `again` is the one
+    that is forked then.
     """
     be_ended_before_others(LEADER_OOM_SCORE)
     messages.send(control, {"event": "started", "pid": os.getpid()})
@@ -27,11 +30,18 @@ def lead(control: socket.socket) -> None:
         messages.send(control, {"event": "stage", "stage": stage, **details})
 
     try:
-        from model_api.processes.model_side.bring_up import bring_up
+        from model_api.processes.model_side.bring_up import bring_up, fetch, shape_of
 
         spec = LeaderSpec.from_message(messages.receive(control)[0])
         bound_memory(spec.manifest)
-        loaded = bring_up(spec, report)
+        folder = fetch(spec, report, again=again)
+        shape = None if again else shape_of(spec, folder)
+        if shape is not None and shared.worth_asking(shape):
+            shared.ask(shape)
+            messages.send(control, {"event": "again"})
+            os._exit(AGAIN)
+        shared.leave()
+        loaded = bring_up(spec, folder, report)
     except BaseException as error:  # a panic of a native library is no Exception
         known = isinstance(error, ModelApiError)
         if not known and not isinstance(error, messages.PeerGone):

@@ -28,7 +28,7 @@ def bound_memory(manifest: Manifest) -> None:
     Beyond it allocations fail, in this process alone."""
     vocabulary_bytes = sum(file.size_bytes for file in manifest.files if file.path in VOCABULARIES)
     estimated_bytes = SLACK * manifest.memory_bytes + VOCABULARY_FACTOR * vocabulary_bytes
-    limit_bytes = _allocated_bytes() + estimated_bytes + SPARE_BYTES
+    limit_bytes = allocated_bytes() + estimated_bytes + SPARE_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, hard)
@@ -41,7 +41,8 @@ def run_in_the_background() -> None:
     os.nice(19)
 
 
-def _allocated_bytes() -> int:
+def allocated_bytes() -> int:
+    """Of this process, as RLIMIT_DATA counts them; very many where that can't be told."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmData:"):

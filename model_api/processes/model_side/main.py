@@ -16,14 +16,17 @@ from typing import NoReturn
 from model_api.processes import messages
 from model_api.processes.model_side.forking import die_with_parent, fork_child, wake_on_child
 from model_api.processes.model_side.leader import lead
+from model_api.processes.model_side.shared_code import AGAIN, SharedCode
 
 
 class ForkServer:
-    """Forks a leader for every socket that it is sent, and says over that socket how the leader ended."""
+    """Forks a leader for every socket that it is sent, and says over that socket how the leader ended. One that ends
+    with AGAIN has code compiled for its model's shape first, and is forked anew."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._leaders: dict[int, socket.socket] = {}
+        self._shared = SharedCode()
         self._woken = wake_on_child()
 
     def serve(self) -> None:
@@ -43,8 +46,10 @@ class ForkServer:
             return False
         if not sent:
             return False
-        connection = socket.socket(fileno=fds[0])
+        self._fork(socket.socket(fileno=fds[0]))
+        return True
 
+    def _fork(self, connection: socket.socket, *, again: bool = False) -> None:
         def run() -> None:
             self._control.close()
             for other in self._leaders.values():
@@ -52,15 +57,17 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             os.close(self._woken)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            lead(connection)
+            lead(connection, self._shared, again=again)
 
         self._leaders[fork_child(run)] = connection
-        return True
 
     def _reap(self) -> None:
         for pid, connection in list(self._leaders.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
+            if ended and os.waitstatus_to_exitcode(status) == AGAIN:
+                self._shared.warm_what_was_asked()
+                self._fork(self._leaders.pop(pid), again=True)
+            elif ended:
                 with contextlib.suppress(OSError):
                     messages.send_without_waiting(
                         connection, {"event": "ended", "status": os.waitstatus_to_exitcode(status)}

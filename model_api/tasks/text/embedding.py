@@ -15,9 +15,10 @@ from pydantic import Field
 from model_api.errors import Refused
 from model_api.repository.loaded_files import POOLINGS, read_modules, reader_of
 from model_api.repository.manifest import Manifest
-from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
+from model_api.tasks.text.encoder_task import EncoderTask
 from model_api.tasks.text.tokenization import TextTokenizer
 
 
@@ -95,7 +96,7 @@ class EmbeddingModel(ModelSide):
         return list(self._encoder.pooled(arrays, self._pooling))
 
 
-class Embedding(Task):
+class Embedding(EncoderTask):
     parameters = EmbeddingParameters
     prediction = list[float]
     options = EmbeddingOptions

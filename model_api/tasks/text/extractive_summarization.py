@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput
 from model_api.repository.manifest import Manifest
-from model_api.tasks.contract import Array, Limits, Prepared, Task, WebSide
+from model_api.tasks.contract import Array, Limits, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
 from model_api.tasks.text.embedding import EmbeddingModel, unit_length
+from model_api.tasks.text.encoder_task import EncoderTask
 from model_api.tasks.text.sentences import split_sentences
 from model_api.tasks.text.tokenization import TextTokenizer, check_text
 
@@ -115,7 +116,7 @@ def summary(text: str, spans: Sequence[tuple[int, int]], vectors: Array, max_sen
     return {"text": " ".join(str(sentence["text"]) for sentence in sentences), "sentences": sentences}
 
 
-class ExtractiveSummarization(Task):
+class ExtractiveSummarization(EncoderTask):
     parameters = ExtractiveParameters
     prediction = ExtractiveSummary
     options = ExtractiveOptions

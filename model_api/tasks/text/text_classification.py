@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput, Refused
 from model_api.repository.manifest import Manifest
-from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, pointer_to, read_parameters
+from model_api.tasks.text.encoder_task import EncoderTask
 from model_api.tasks.text.tokenization import TextTokenizer, check_text, read_json
 
 
@@ -147,7 +148,7 @@ class ClassificationModel(ModelSide):
         return list(self._classifier.scores(arrays))
 
 
-class TextClassification(Task):
+class TextClassification(EncoderTask):
     parameters = ClassificationParameters
     prediction = Classification
     options = ClassificationOptions
