@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -60,6 +60,15 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class StdoutHandler(logging.StreamHandler[TextIO]):
+    """Counts the lines that can't be written (the disk is full, say); a traceback about it couldn't be either."""
+
+    lost_lines = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        StdoutHandler.lost_lines += 1
+
+
 def wants_text(log_format: str) -> bool:
     """Whether lines are for a person: asked for, or by themselves (auto) where stdout is a terminal."""
     return log_format == "text" or (log_format == "auto" and sys.stdout.isatty())
@@ -72,7 +81,7 @@ def logging_config(level: str = "INFO", log_format: str = "json") -> dict[str, A
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": formatter}},
-        "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+        "handlers": {"stdout": {"()": StdoutHandler, "stream": "ext://sys.stdout", "formatter": "line"}},
         "root": {"level": level, "handlers": ["stdout"]},
         "loggers": {
             "gunicorn.error": {"level": level, "propagate": True, "handlers": []},

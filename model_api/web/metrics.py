@@ -101,6 +101,7 @@ class Metrics:
             "model_api_mount_age_seconds", "Seconds since that look; NaN before the first.", registry=registry
         )
         self.ready = Gauge("model_api_ready", "1 if /readyz says ready.", registry=registry)
+        self.lost_lines = Gauge("model_api_log_lines_lost", "Of the log, since the start.", registry=registry)
         self.loaded = LoadedModels()
         registry.register(self.loaded)
         self.mount_age_s.set(float("nan"))

@@ -1,6 +1,12 @@
-"""scripts/create-efs: the file system's stack, and the saved configuration that environments are created with."""
+"""scripts/create-efs: the file system's stack, and the saved configuration that environments are created with.
+
+Run again, it changes what is said and nothing else: what was said before is kept in the stack. An empty value takes a
+thing back: --property NAME=, --certificate ''.
+"""
 
 import argparse
+import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,16 +27,20 @@ LATEST_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-a
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/create-efs", description=__doc__)
+    head, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(prog="scripts/create-efs", description=head, epilog=rest)
     parser.add_argument("--stack", default="model-api-efs", help="the stack's name (default: %(default)s)")
     parser.add_argument("--region", help="AWS region (default: as the aws command is configured)")
     parser.add_argument("--vpc", help="the VPC to use (default: the account's default VPC)")
     parser.add_argument("--subnet", action="append", default=[], help="a subnet, one per zone; may be repeated")
-    parser.add_argument("--private", action="store_true", help="private subnets: give instances no public address")
-    parser.add_argument("--internal", action="store_true", help="a load balancer that only the VPC reaches")
+    for flag, purpose in (
+        ("--private", "private subnets: give instances no public address"),
+        ("--internal", "a load balancer that only the VPC reaches"),
+        ("--publisher", "a publisher host in the stack (default: yes)"),
+    ):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=purpose)
     parser.add_argument("--alarm-email", metavar="ADDRESS", help="who hears of alarms and of the environment's events")
-    parser.add_argument("--no-publisher", action="store_true", help="no publisher host in the stack")
-    parser.add_argument("--arch", choices=list(INSTANCE_TYPES), default="x86_64", help="the instances' processor")
+    parser.add_argument("--arch", choices=list(INSTANCE_TYPES), help="the instances' processor (default: x86_64)")
     parser.add_argument("--certificate", metavar="ARN", help="serve HTTPS with this certificate, and HTTP no more")
     for option, metavar, purpose in (
         ("--secret", "NAME=ARN", "a property whose value is that secret's"),
@@ -43,24 +53,42 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not (name and equals and value):
+    if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
 
 
+def decide(arguments: argparse.Namespace, before: Mapping[str, str]) -> Choices:
+    """What was said before, as the stack's parameters tell it, and what is said now on top."""
+    told: dict[str, Any] = json.loads(before.get("Choices") or "{}")
+    said = {
+        "arch": arguments.arch,
+        "certificate_arn": arguments.certificate,
+        "public_instances": None if arguments.private is None else not arguments.private,
+        "internal": arguments.internal,
+        "publisher": arguments.publisher,
+        "alarm_email": arguments.alarm_email,
+    }
+    told.update({name: value for name, value in said.items() if value is not None})
+    for name, pairs in (("secrets", arguments.secret), ("properties", arguments.property)):
+        told[name] = {key: value for key, value in {**told.get(name, {}), **dict(pairs)}.items() if value}
+    return Choices(**told)
+
+
 def stack_parameters(
-    arguments: argparse.Namespace, vpc_id: str, subnets: Mapping[str, str], before: Mapping[str, str], ssm: Any
+    choices: Choices, vpc_id: str, subnets: Mapping[str, str], before: Mapping[str, str], ssm: Any
 ) -> dict[str, str]:
     """What the template is given. The publisher host's image and place stay what they were: either would replace it."""
     return {
         "VpcId": vpc_id,
         **{f"Subnet{letter.upper()}": subnet_id for letter, subnet_id in subnets.items()},
-        "Publisher": "false" if arguments.no_publisher else "true",
+        "Publisher": str(choices.publisher).lower(),
         "PublisherSubnet": before.get("PublisherSubnet") or next(iter(subnets.values())),
         "PublisherImage": before.get("PublisherImage") or ssm.get_parameter(Name=LATEST_IMAGE)["Parameter"]["Value"],
-        "PublisherPublicIp": "false" if arguments.private else "true",
-        "SecretArns": ",".join(dict(arguments.secret).values()),
-        "AlarmEmail": arguments.alarm_email or before.get("AlarmEmail", ""),
+        "PublisherPublicIp": str(choices.public_instances).lower(),
+        "SecretArns": ",".join(choices.secrets.values()),
+        "AlarmEmail": choices.alarm_email or "",
+        "Choices": json.dumps(dataclasses.asdict(choices)),
     }
 
 
@@ -78,26 +106,18 @@ def create(arguments: argparse.Namespace) -> None:
     ec2, stack = session.client("ec2"), Stack(session.client("cloudformation"), arguments.stack)
     before = stack.parameters()
     known = {key[-1].lower(): value for key, value in before.items() if key[:-1] == "Subnet" and value}
-    usable = zones_with(ec2, instance_types(arguments.arch))
+    choices = decide(arguments, before)
+    usable = zones_with(ec2, instance_types(choices.arch))
     vpc_id, subnets = network(ec2, arguments.vpc or before.get("VpcId"), arguments.subnet, known, usable)
-    secrets, properties = dict(arguments.secret), dict(arguments.property)
-    makes_secret = shares_cache(properties, secrets) and not {CACHE_SECRET, "MODEL_API_CACHE_TRUSTED"} & {
-        *properties,
-        *secrets,
-    }
-    parameters = stack_parameters(arguments, vpc_id, subnets, before, session.client("ssm"))
+    makes_secret = shares_cache(choices.properties, choices.secrets) and not {
+        CACHE_SECRET,
+        "MODEL_API_CACHE_TRUSTED",
+    } & {*choices.properties, *choices.secrets}
+    parameters = stack_parameters(choices, vpc_id, subnets, before, session.client("ssm"))
     outputs = stack.put({**parameters, "CacheSecret": str(makes_secret).lower()})
     if makes_secret:
-        secrets[CACHE_SECRET] = outputs["CacheSecretArn"]
-    choices = Choices(
-        arch=arguments.arch,
-        certificate_arn=arguments.certificate,
-        secrets=secrets,
-        properties=properties,
-        public_instances=not arguments.private,
-        internal=arguments.internal,
-        alarm_email=arguments.alarm_email,
-    )
+        secrets = {**choices.secrets, CACHE_SECRET: outputs["CacheSecretArn"]}
+        choices = dataclasses.replace(choices, secrets=secrets)
     SAVED_CONFIGURATIONS.mkdir(parents=True, exist_ok=True)
     path = SAVED_CONFIGURATIONS / f"{arguments.config}.cfg.yml"
     path.write_text(yaml.safe_dump(saved_configuration(outputs, vpc_id, list(subnets.values()), choices)))

@@ -23,6 +23,7 @@ class Choices:
     secrets: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     public_instances: bool = True
+    publisher: bool = True
     internal: bool = False
     alarm_email: str | None = None
 

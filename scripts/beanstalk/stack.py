@@ -1,23 +1,25 @@
 """The file system's CloudFormation stack: created, updated, or cleared away after a creation that failed."""
 
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "efs_layout" / "efs.yaml"
-_NEVER_CAME_UP = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS")
+_NEVER_CAME_UP = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED")
+_LOOK_EVERY_S = 5.0
 
 
 class Stack:
     """One stack by its name."""
 
-    def __init__(self, cloudformation: Any, name: str) -> None:
-        self._cloudformation, self._name = cloudformation, name
+    def __init__(self, cloudformation: Any, name: str, look_every_s: float = _LOOK_EVERY_S) -> None:
+        self._cloudformation, self._name, self._look_every_s = cloudformation, name, look_every_s
 
     def parameters(self) -> dict[str, str]:
-        """Of the stack as it is; {} where there is none, or where it never came up."""
-        stack = self._describe()
+        """Of the stack as it is; {} where there is none, or where it never came up. Waits for a change under way."""
+        stack = self._settled()
         if stack is None or stack["StackStatus"] in _NEVER_CAME_UP:
             return {}
         return {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", ())}
@@ -30,7 +32,7 @@ class Stack:
             "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             "Capabilities": ["CAPABILITY_IAM"],
         }
-        stack = self._describe()
+        stack = self._settled()
         if stack is not None and stack["StackStatus"] in _NEVER_CAME_UP:
             self._clear_away(stack["StackStatus"])
             stack = None
@@ -47,6 +49,19 @@ class Stack:
         else:
             self._wait("create" if stack is None else "update")
         return {output["OutputKey"]: output["OutputValue"] for output in self._existing()["Outputs"]}
+
+    def _settled(self) -> dict[str, Any] | None:
+        """Once nothing changes it any more: an earlier run that was interrupted goes on in AWS."""
+        told = False
+        while True:
+            stack = self._describe()
+            status = "" if stack is None else str(stack["StackStatus"])
+            if not status.endswith("_IN_PROGRESS") or status in _NEVER_CAME_UP:
+                return stack
+            if not told:
+                self._say(f"waiting for what is under way ({status})")
+                told = True
+            time.sleep(self._look_every_s)
 
     def _describe(self) -> dict[str, Any] | None:
         try:

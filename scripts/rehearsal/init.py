@@ -115,6 +115,8 @@ class Init:
         with self.lock:
             if verb == "daemon-reload":
                 return ""
+            if name.endswith(".timer") and (UNITS / name).exists():
+                return ""  # none runs here: there is no CloudWatch to tell
             if not (UNITS / f"{name}.service").exists():
                 return f"Unit {name}.service not found."
             if verb == "enable":

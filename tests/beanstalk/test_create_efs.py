@@ -1,13 +1,17 @@
 """scripts/create-efs again and again: it is repeatable, and says in a line what it can't do."""
 
+import dataclasses
 import json
 import os
 import subprocess
+from collections import defaultdict
 from typing import Any
 
 import pytest
 
+from scripts.beanstalk.create_efs import decide, parse, stack_parameters
 from scripts.beanstalk.network import network, zones_with
+from scripts.beanstalk.saved_configuration import SECRETS, Choices, saved_configuration
 from scripts.beanstalk.stack import Stack
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
@@ -104,6 +108,48 @@ def test_a_later_run_keeps_the_publisher_host_and_who_hears_of_alarms() -> None:
     assert second["AlarmEmail"] == "ops@example.org"
 
 
+def decided(*runs: str) -> Choices:
+    """What the last of several runs decides."""
+    before: dict[str, str] = {}
+    choices = Choices()
+    for words in runs:
+        choices = decide(parse(words.split()), before)
+        before = stack_parameters(choices, "vpc-1", {"a": "subnet-a"}, {"PublisherImage": "ami-1"}, None)
+    return choices
+
+
+ALL = (
+    "--private --internal --no-publisher --arch arm64 --certificate arn:c --alarm-email a@example.org"
+    " --secret S=arn:s --property P=1 --property Q=a=b"
+)
+
+
+def test_a_run_with_fewer_arguments_takes_nothing_back() -> None:
+    assert decided(ALL, "") == decided(ALL) == decided(ALL, "", "--property P=1")
+    assert decided(ALL) == Choices(
+        arch="arm64",
+        certificate_arn="arn:c",
+        secrets={"S": "arn:s"},
+        properties={"P": "1", "Q": "a=b"},
+        public_instances=False,
+        internal=True,
+        publisher=False,
+        alarm_email="a@example.org",
+    )
+
+
+def test_what_is_said_again_counts_and_nothing_takes_it_back() -> None:
+    back = (
+        "--no-private --no-internal --publisher --arch x86_64 --certificate= --alarm-email= --secret S= --property P="
+    )
+    choices = decided(ALL, back)
+    assert choices.properties == {"Q": "a=b"}
+    assert (choices.certificate_arn, choices.alarm_email) == ("", "")
+    assert dataclasses.replace(choices, properties={}, certificate_arn=None, alarm_email=None) == Choices()
+    saved = saved_configuration(defaultdict(str), "vpc-1", ["subnet-a"], choices)["OptionSettings"]
+    assert not [name for name in saved if "listener" in name or "sns" in name or name == SECRETS]
+
+
 @pytest.mark.integration
 def test_without_credentials_it_says_so_in_one_line() -> None:
     if not (DEPLOY_BIN / "cfn-lint").exists():
@@ -127,14 +173,17 @@ class FakeCloudFormation:
     class exceptions:  # noqa: N801 - as boto3 has it
         ClientError = RuntimeError
 
-    def __init__(self, status: str | None) -> None:
-        self.status = status
+    def __init__(self, *statuses: str | None) -> None:
+        self.status, *self.later = statuses
         self.calls: list[str] = []
 
     def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
-        if self.status is None:
+        status = self.status
+        if self.later:
+            self.status = self.later.pop(0)
+        if status is None:
             raise RuntimeError(f"Stack with id {StackName} does not exist")
-        return {"Stacks": [{"StackStatus": self.status, "Parameters": [], "Outputs": []}]}
+        return {"Stacks": [{"StackStatus": status, "Parameters": [], "Outputs": []}]}
 
     def create_stack(self, **request: Any) -> None:
         self.calls.append("create")
@@ -172,4 +221,20 @@ class FakeCloudFormation:
 def test_a_stack_that_never_came_up_is_cleared_away(status: str | None, calls: list[str]) -> None:
     cloudformation = FakeCloudFormation(status)
     Stack(cloudformation, "model-api-efs").put({"VpcId": "vpc-1"})
+    assert cloudformation.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("statuses", "calls"),
+    [
+        (["CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"], ["update", "wait"]),
+        (["UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"], ["update", "wait"]),
+        (["ROLLBACK_IN_PROGRESS", "ROLLBACK_COMPLETE"], ["unprotect", "delete", "wait", "create", "wait"]),
+        (["DELETE_IN_PROGRESS", None], ["create", "wait"]),
+        (["REVIEW_IN_PROGRESS"], ["unprotect", "delete", "wait", "create", "wait"]),
+    ],
+)
+def test_what_an_interrupted_run_began_is_waited_for(statuses: list[str | None], calls: list[str]) -> None:
+    cloudformation = FakeCloudFormation(*statuses)
+    Stack(cloudformation, "model-api-efs", look_every_s=0).put({"VpcId": "vpc-1"})
     assert cloudformation.calls == calls

@@ -13,6 +13,7 @@ from tests.needs import missing, needs
 from tests.rigs.beanstalk_options import OVERRIDDEN_BY_EB
 
 pytestmark = pytest.mark.integration
+ODD = """it's "100%" $HOME `x` \\n é = #1: {a} [b]"""
 MAX_BUNDLE_BYTES = 20 * 2**20
 
 
@@ -28,7 +29,8 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
         for name in ("efs/models/m/model.safetensors", ".env", "key.pem", ".venv/bin/python", "model_api/stray.pem"):
             (owner.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (owner.folder / name).write_text("not for the bundle")
-        owner.create("rehearsal", "--secret", "API_KEY=arn:aws:secretsmanager:us-east-1:123456789012:secret:key")
+        secret = "API_KEY=arn:aws:secretsmanager:us-east-1:123456789012:secret:key"
+        owner.create("rehearsal", "--secret", secret, "--property", f"ODD={ODD}")
         owner.deploy("second")
         yield owner
 
@@ -70,6 +72,7 @@ def test_the_environment_knows_the_account(owner: Owner) -> None:
     options = owner.options("rehearsal")
     properties = options["aws:elasticbeanstalk:application:environment"]
     assert properties["EFS_FILE_SYSTEM_ID"].startswith("fs-")
+    assert properties["ODD"] == ODD
     assert properties["EFS_MODELS_ACCESS_POINT"].startswith("fsap-")
     assert properties["EFS_STATUS_ACCESS_POINT"] != properties["EFS_MODELS_ACCESS_POINT"]
     assert options["aws:autoscaling:launchconfiguration"]["SecurityGroups"].startswith("sg-")
@@ -86,7 +89,7 @@ def test_deploy_and_status(owner: Owner) -> None:
 
 def test_creating_the_stack_again_changes_nothing(owner: Owner) -> None:
     before = (owner.folder / ".elasticbeanstalk/saved_configs/default.cfg.yml").read_text()
-    owner.run("scripts/create-efs", "--secret", "API_KEY=arn:aws:secretsmanager:us-east-1:123456789012:secret:key")
+    owner.run("scripts/create-efs")
     assert (owner.folder / ".elasticbeanstalk/saved_configs/default.cfg.yml").read_text() == before
 
 

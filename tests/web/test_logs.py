@@ -1,5 +1,7 @@
 """One JSON object per line, one line per request, and never a body, a query or a header in it."""
 
+import errno
+import io
 import json
 import logging
 import sys
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_api.web.logs import JsonFormatter, TextFormatter, wants_text
+from model_api.web.logs import JsonFormatter, StdoutHandler, TextFormatter, wants_text
 from tests.rigs.stand_in_service import StandInService, stand_in_app
 
 
@@ -124,3 +126,16 @@ def test_who_asks_for_health_writes_no_line(capsys: pytest.CaptureFixture[str], 
     for path in ("/healthz", "/readyz", "/metrics", "/mount_check"):
         client.get(path)
     assert read() == []
+
+
+def test_a_line_that_can_not_be_written_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StdoutHandler, "lost_lines", 0)
+
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    handler = StdoutHandler(Full())
+    for _ in range(3):
+        handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "a line", (), None))
+    assert StdoutHandler.lost_lines == 3

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from model_api.web.logs import StdoutHandler
 from model_api.web.openapi import answer, problems, text
 from model_api.web.problems import Row, problem
 from model_api.web.requests import current_metrics, current_service
@@ -55,4 +56,5 @@ def show_metrics() -> ApiResponse:
     metrics.mount_up.set(mount.mounted)
     metrics.mount_age_s.set(float("nan") if mount.age_s is None else mount.age_s)
     metrics.ready.set(current_service().readiness().ready)
+    metrics.lost_lines.set(StdoutHandler.lost_lines)
     return ApiResponse(metrics.render(), content_type=CONTENT_TYPE_LATEST)
