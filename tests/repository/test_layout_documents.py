@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from model_api.repository.manifest import MANIFEST_NAME, Manifest
 from model_api.repository.reader import Repository
 from model_api.repository.refs import REFS_NAME, Refs
 from model_api.repository.statuses import read_statuses
+from tests.rigs.author import Author
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
+from tests.rigs.server import server
 from tests.rigs.stores import new_store, published
 
 LAYOUT_FOLDER = ROOT / "efs_layout"
@@ -37,6 +40,20 @@ def test_the_example_is_a_store_that_serves() -> None:
     (status,) = read_statuses(EXAMPLE.statuses).values()
     assert seen.refs.stable is not None
     assert status.state_of("example", seen.refs.stable.digest) == "serving"
+
+
+@pytest.mark.integration
+def test_the_example_is_served(tmp_path: Path) -> None:
+    """Both versions load, and the second one's probe holds."""
+    shutil.copytree(EXAMPLE.root, tmp_path / "efs")
+    with server(tmp_path / "api", MODEL_API_EFS_ROOT=tmp_path / "efs") as api:
+        api.wait_until_ready()
+        assert api.get("/models/example").json()["refused"] == []
+        answer = api.post("/sim", {"target": "the cat", "texts": ["the cat", "rain"]})
+        assert (answer.status, answer.headers["x-model-version"]) == (200, "2")
+        assert answer.json()["context"]["sims"][0] == pytest.approx(1, abs=0.01)
+        Author(tmp_path / "efs").rollback("example")
+        api.wait_for_model("example", version="1", state="serving")
 
 
 @pytest.mark.parametrize("version", ["1", "2"])

@@ -22,6 +22,7 @@ class BertSize:
     heads: int
     ffn: int
     vocabulary: int  # rows of the embedding table; the tokenizer itself knows a hundred
+    positions: int = 512
 
 
 TINY = BertSize(hidden=64, layers=2, heads=4, ffn=128, vocabulary=200)
@@ -39,7 +40,7 @@ def tiny_model(folder: Path, seed: int, size: BertSize = TINY) -> Path:
         "num_attention_heads": size.heads,
         "intermediate_size": size.ffn,
         "vocab_size": size.vocabulary,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": size.positions,
         "type_vocab_size": 2,
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-12,
@@ -76,7 +77,7 @@ def _tensors(size: BertSize, seed: int) -> dict[str, npt.NDArray[np.float32]]:
         tensors[f"{name}.weight"] = 1 + normal(size.hidden, scale=0.1)
         tensors[f"{name}.bias"] = normal(size.hidden, scale=0.1)
 
-    for table, rows in (("word", size.vocabulary), ("position", 512), ("token_type", 2)):
+    for table, rows in (("word", size.vocabulary), ("position", size.positions), ("token_type", 2)):
         tensors[f"embeddings.{table}_embeddings.weight"] = normal(rows, size.hidden, scale=0.5)
     norm("embeddings.LayerNorm")
     for index in range(size.layers):
