@@ -3,11 +3,12 @@
 usage: mount.efs FILE_SYSTEM:/PATH FOLDER -o OPTIONS
 
 What stands in for the file system is BACKING/<access point>. BACKING/failures holds how many attempts are to fail yet
-("always" for all), as when a mount target isn't there. An access point's PosixUser isn't imitated: everybody on a
-rehearsed machine who writes there is uid 900 by arrangement.
+("always" for all), as when a mount target isn't there; "hang" makes each hang, as a server does that answers nothing.
+An access point's PosixUser isn't imitated: everybody on a rehearsed machine who writes there is uid 900 by arrangement.
 """
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def broken_rules(source: str, options: dict[str, str | None]) -> list[str]:
 def ordered_to_fail() -> bool:
     failures = BACKING / "failures"
     left = failures.read_text().strip() if failures.exists() else "0"
+    if left == "hang":
+        signal.pause()
     if left == "always":
         return True
     if int(left) > 0:

@@ -91,7 +91,7 @@ class Rehearsal:
             shutil.copytree(folder, target, copy_function=_link_or_copy)
 
     def fail_mounts(self, times: str) -> None:
-        """The next so many attempts to mount fail; "always", "0"."""
+        """The next so many attempts to mount fail; "always", "hang", "0"."""
         (self.backing / "failures").write_text(times)
 
     def ask(self, method: str, path: str, body: object = None) -> Reply:

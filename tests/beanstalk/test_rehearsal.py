@@ -149,6 +149,28 @@ def test_a_deployment_that_gets_no_store_is_aborted_and_the_old_version_serves(
     assert rehearsal.fleet.balancer.in_service() == before
 
 
+def test_a_mount_that_hangs_aborts_a_deployment_in_time(rehearsal: Rehearsal, owner: Owner) -> None:
+    rehearsal.fail_mounts("hang")
+    try:
+        with traffic(rehearsal) as running, pytest.raises(DeploymentFailed, match="no model store at /efs within"):
+            rehearsal.fleet.roll(owner.bundle("first"))
+    finally:
+        rehearsal.fail_mounts("0")
+    assert running.failures == []
+
+
+def test_a_setting_that_is_refused_changes_nothing(rehearsal: Rehearsal, owner: Owner, instance: Instance) -> None:
+    properties = rehearsal.fleet.options[ENVIRONMENT]
+    properties["MODEL_API_LANES"] = "many"
+    try:
+        for kind in ("config", "app"):
+            with pytest.raises(DeploymentFailed, match="check_settings: MODEL_API_LANES='many'"):
+                rehearsal.fleet.deploy(instance, owner.bundle("second"), kind)
+            assert right(request(rehearsal.client, instance.address, "POST", "/sim", SIM))
+    finally:
+        del properties["MODEL_API_LANES"]
+
+
 def test_a_reboot_remounts(rehearsal: Rehearsal, instance: Instance) -> None:
     rehearsal.fail_mounts("1")  # fstab's only attempt may fail; the unit beside it keeps trying
     instance.machine.reboot()
@@ -158,9 +180,13 @@ def test_a_reboot_remounts(rehearsal: Rehearsal, instance: Instance) -> None:
     assert right(request(rehearsal.client, instance.address, "POST", "/sim", SIM))
 
 
-def test_a_property_change_without_the_store_only_warns(rehearsal: Rehearsal, owner: Owner, instance: Instance) -> None:
+@pytest.mark.parametrize("how", ["hang", "always"])
+def test_a_property_change_without_the_store_only_warns(
+    rehearsal: Rehearsal, owner: Owner, instance: Instance, how: str
+) -> None:
+    """Whether mounting fails or hangs."""
     instance.machine.run("umount", "/efs")
-    rehearsal.fail_mounts("always")
+    rehearsal.fail_mounts(how)
     rehearsal.fleet.options[ENVIRONMENT]["MODEL_API_REQUEST_TIMEOUT_S"] = "1"
     rehearsal.fleet.balancer.deregister(instance.address, 0)
     rehearsal.fleet.deploy(instance, owner.bundle("second"), "config")
