@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.rigs import host
+from tests.rigs.package_index import PackageIndex
 from tests.rigs.polling import wait_until
 from tests.rigs.project import ROOT
 
@@ -45,7 +47,8 @@ def project(tmp_path: Path) -> Path:
     """The set-up script in a project that needs nothing; what installs is a stand-in."""
     scripts = tmp_path / "project" / "scripts"
     scripts.mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/setup", scripts)
+    for name in ("setup", "venv", "fetch_pip.py"):
+        shutil.copy(ROOT / "scripts" / name, scripts)
     for name in ("install", "install-torch", "native", "pip"):
         (scripts / name).write_text("#!/bin/sh\nexit 0\n")
         (scripts / name).chmod(0o755)
@@ -69,6 +72,52 @@ def test_an_environment_that_was_left_half_made_is_made_anew(project: Path) -> N
     pip = subprocess.run([project / ".venv/bin/python", "-m", "pip", "--version"], capture_output=True, check=False)
     assert pip.returncode == 0
     assert list((project / ".venv").glob("installed-*"))
+
+
+@pytest.fixture
+def bare_python(tmp_path: Path) -> Path:
+    """A folder for PATH with Debian's own Python as it is without python3-venv: it makes no environment with pip."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    text = 'case "$*" in *without-pip*) ;; *"-m venv"*) echo "ensurepip is not available"; exit 1 ;; esac'
+    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+        (folder / name).write_text(f'#!/bin/sh\n{text}\nexec {Path(sys.base_prefix) / "bin/python3"} "$@"\n')
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def make_venv(project: Path, bare_python: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["scripts/venv", ".venv", "10"],
+        cwd=project,
+        env={**environment, "PATH": f"{bare_python}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.integration
+def test_a_python_that_brings_no_pip_is_given_one(project: Path, bare_python: Path) -> None:
+    """From the real registry, as this machine reaches it."""
+    done = make_venv(project, bare_python, host.ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run([project / ".venv/bin/python", "-m", "pip", "--version"], capture_output=True, text=True)
+    assert told.stdout.startswith("pip 26.3 ")
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_pip_of_another_sum_is_not_taken(
+    project: Path, bare_python: Path, tmp_path: Path, *, published: bool
+) -> None:
+    index = PackageIndex(tmp_path / "index")
+    if published:
+        index.add_wheel("pip", "26.3")
+    done = make_venv(project, bare_python, {**os.environ, "PIP_INDEX_URL": index.url})
+    assert done.returncode == 1
+    assert "pip can't be fetched: " in done.stderr
+    assert ("has another sum" in done.stderr) is published
+    assert "apt-get install python3-venv" in done.stderr
 
 
 def test_an_interrupted_installation_is_taken_up_again(project: Path, tmp_path: Path) -> None:

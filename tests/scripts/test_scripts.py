@@ -65,7 +65,7 @@ def test_setup_says_which_python_it_needs(tmp_path: Path, version: str) -> None:
     """The only Python on PATH is too old or too new: one line, and no environment half made."""
     project = tmp_path / "project"
     (project / "scripts").mkdir(parents=True)
-    for name in ("setup", "install", "install-torch", "native", "pip"):
+    for name in ("setup", "venv", "install", "install-torch", "native", "pip"):
         shutil.copy(ROOT / "scripts" / name, project / "scripts")
     shutil.copytree(ROOT / "native", project / "native", ignore=shutil.ignore_patterns("build", "dist", "*.so"))
     for path in ROOT.glob("requirements*.txt"):
