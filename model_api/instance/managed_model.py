@@ -173,6 +173,7 @@ class ManagedModel:
             "state": self.state(),
             "precision": serving.precision if serving else None,
             "precision_reason": serving.precision_reason if serving else None,
+            "accuracy": serving.accuracy.to_document() if serving and serving.accuracy else None,
             "memory_bytes": sum(version.memory_bytes for version in self.versions.values()),
             "since": serving.since if serving else None,
             "previous": _ref(refs.previous),

@@ -12,6 +12,7 @@ from typing import Any
 
 from model_api.instance.planning import ATTEMPTS_BEFORE_VERDICT, Phase
 from model_api.processes.group import ProcessGroup
+from model_api.repository.accuracy import Accuracy
 from model_api.repository.manifest import Manifest
 from model_api.repository.refs import Ref
 from model_api.tasks.contract import WebSide
@@ -68,6 +69,12 @@ class Version:
             return None
         return datetime.fromtimestamp(self.timeline[-1]["at"], UTC).isoformat(timespec="seconds")
 
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """What its precision costs beside float32, as its publish measured it; None where that isn't known."""
+        measured = self.manifest.accuracy
+        return measured if measured is not None and measured.precision == self.precision else None
+
     def repeats(self, parameters: Mapping[str, Any]) -> bool:
         """Whether one answer may stand for another of the same request."""
         return self.web is None or self.web.repeatable(parameters)
@@ -88,6 +95,7 @@ class Version:
             "since": self.since,
             "precision": self.precision,
             "precision_reason": self.precision_reason,
+            "accuracy": self.accuracy.to_document() if self.accuracy else None,
             "memory_bytes": self.memory_bytes,
             "timeline": [dict(entry) for entry in self.timeline],
         }

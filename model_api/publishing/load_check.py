@@ -20,6 +20,7 @@ from typing import Any
 
 from model_api.errors import LoadFailed, Refused
 from model_api.publishing.draft import Draft
+from model_api.repository.accuracy import Accuracy, parse_accuracy
 
 # The child is named, not imported: it stands floors above, and isn't there on the far side of --to.
 _MODULE = "model_api.processes.model_side.load_check"
@@ -32,6 +33,7 @@ class Loaded:
 
     precision: str
     probes: int
+    accuracy: Accuracy | None  # of int8, where this machine and the model can do it
 
 
 def lacking() -> str:
@@ -54,7 +56,8 @@ def load_really(made: Draft, report: Callable[[str], object] = lambda stage: Non
         _lay_out(made, folder)
         answer = _ask(made, folder, report)
     if "precision" in answer:
-        return Loaded(str(answer["precision"]), len(made.manifest.probes))
+        accuracy = parse_accuracy(answer["accuracy"]) if answer["accuracy"] is not None else None
+        return Loaded(str(answer["precision"]), len(made.manifest.probes), accuracy)
     if "refused" in answer:
         path, reason = answer["refused"]
         raise Refused(path, f"{reason} (a load says so: every instance would refuse it)")

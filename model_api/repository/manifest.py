@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from model_api.errors import Refused
+from model_api.repository.accuracy import Accuracy, parse_accuracy
 from model_api.repository.bounded_json import BadJson, parse_json, whole_number
 from model_api.repository.file_kinds import check_kind
 from model_api.repository.units import mb
@@ -76,6 +77,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
     signature: str = ""  # see signatures.py; not part of the digest
+    accuracy: Accuracy | None = None  # of a lower precision, measured at publish; not part of the digest
 
     @cached_property  # every answer names it
     def digest(self) -> str:
@@ -118,6 +120,8 @@ class Manifest:
                 for p in self.probes
             ],
         }
+        if self.accuracy is not None:
+            document["accuracy"] = self.accuracy.to_document()
         if self.signature:
             document["signature"] = self.signature
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
@@ -139,6 +143,7 @@ class Manifest:
                 options=dict(raw.get("options") or {}),
                 probes=tuple(parse_probe(p) for p in raw.get("probes") or ()),
                 signature=_signature(raw.get("signature") or ""),
+                accuracy=parse_accuracy(raw["accuracy"]) if raw.get("accuracy") is not None else None,
             )
         except Refused as error:
             raise Refused(MANIFEST_NAME, str(error)) from error

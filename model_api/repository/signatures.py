@@ -14,6 +14,7 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from model_api.errors import Refused, RepositoryError
 from model_api.repository.manifest import COST_OPTIONS, MANIFEST_NAME, Manifest
@@ -27,7 +28,7 @@ def namespace(model: str) -> str:
 
 def signed_text(manifest: Manifest) -> bytes:
     """What a signature is over: all but the version's name, which is only known once it lies in the store."""
-    beside = {
+    beside: dict[str, Any] = {
         "memory_bytes": manifest.memory_bytes,
         "options": {name: value for name, value in manifest.options.items() if name in COST_OPTIONS},
         "probes": [
@@ -35,6 +36,8 @@ def signed_text(manifest: Manifest) -> bytes:
             for probe in manifest.probes
         ],
     }
+    if manifest.accuracy is not None:
+        beside["accuracy"] = manifest.accuracy.to_document()
     canonical = json.dumps(beside, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     rest = hashlib.sha256(canonical.encode()).hexdigest()
     return f"model manifest 1\n{manifest.model}\n{manifest.digest}\n{rest}\n".encode()

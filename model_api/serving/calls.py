@@ -47,6 +47,7 @@ class Answer:
     forward_ms: float
     batch_size: int
     precision: str | None = None  # what it was computed in
+    min_cosine: float | None = None  # of that precision's answers to float32's, where publishing measured it
     age_s: int | None = None
 
 

@@ -251,7 +251,12 @@ def _answer(version: Version, predictions: list[Any], prepared: Prepared, output
         forward_ms=outputs.forward_ms,
         batch_size=outputs.batch_size,
         precision=version.precision,
+        min_cosine=_min_cosine(version),
     )
+
+
+def _min_cosine(version: Version) -> float | None:
+    return version.accuracy.min_cosine if version.accuracy else None
 
 
 def _cached_answer(version: Version, entry: CachedAnswer, age_s: float | None) -> Answer:
@@ -268,5 +273,6 @@ def _cached_answer(version: Version, entry: CachedAnswer, age_s: float | None) -
         forward_ms=0.0,
         batch_size=0,
         precision=version.precision,
+        min_cosine=_min_cosine(version),
         age_s=None if age_s is None else int(age_s),
     )

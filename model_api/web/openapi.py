@@ -19,6 +19,7 @@ _HEADERS = {
     "X-Model-Version": "Its version.",
     "X-Model-Digest": "sha256 over its weights and every option that changes an answer.",
     "X-Model-Precision": "What it computed in: float32, bfloat16 or int8.",
+    "X-Model-Min-Cosine": "How near that is to float32 at least, on the texts that its publish measured; where it did.",
     "Server-Timing": "Milliseconds in the queue, in the forward, and in all.",
 }
 _PROBLEMS = {

@@ -18,8 +18,8 @@ from model_api.web.logs import log_request
 from model_api.web.requests import ApiRequest, current_metrics, current_request
 
 EXPOSED = (
-    "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Model-Precision, X-Truncated, Server-Timing, Age, "
-    "Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied"
+    "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Model-Precision, X-Model-Min-Cosine, X-Truncated, "
+    "Server-Timing, Age, Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied"
 )
 COMMON_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
@@ -78,6 +78,8 @@ def model_response(value: Any, answer: Answer) -> ApiResponse:
         ("X-Model-Precision", answer.precision or "unknown"),
         ("Server-Timing", f"queue;dur={queue:.1f}, forward;dur={forward:.1f}, total;dur={total:.1f}"),
     )
+    if answer.min_cosine is not None:
+        response.late_headers.append(("X-Model-Min-Cosine", f"{answer.min_cosine:.4f}"))
     if answer.age_s is not None:
         response.late_headers.append(("Age", str(answer.age_s)))
     return response

@@ -134,6 +134,9 @@ class ModelState(BaseModel):
     state: str
     precision: str | None
     precision_reason: str | None = Field(description="Why that isn't the one that was asked for.")
+    accuracy: dict[str, Any] | None = Field(
+        description="What that precision costs beside float32, measured when the model was published."
+    )
     memory_bytes: int | None
     previous: VersionRef | None
     canary: VersionRef | None

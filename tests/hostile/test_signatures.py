@@ -9,6 +9,7 @@ import pytest
 
 from model_api.errors import Refused, RepositoryError
 from model_api.publishing.commands.main import main
+from model_api.repository.accuracy import Accuracy
 from model_api.repository.manifest import FileEntry, Manifest, Probe
 from model_api.repository.signatures import sign, signer
 from tests.needs import needs
@@ -49,6 +50,15 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 def signed(manifest: Manifest, key: str) -> Manifest:
     return replace(manifest, signature=sign(manifest, key))
+
+
+def test_a_signature_holds_the_measured_accuracy(keys: Keys) -> None:
+    measured = Accuracy("int8", 64, 0.9, 0.95, 0.2, 0.8, 30, None)
+    by_alice = signed(replace(MANIFEST, accuracy=measured), keys.key("alice"))
+    assert signer(by_alice, keys.signers) == "alice@example.org"
+    for other in (None, replace(measured, min_cosine=0.999)):
+        with pytest.raises(Refused):
+            signer(replace(by_alice, accuracy=other), keys.signers)
 
 
 def test_who_is_listed_may_sign(keys: Keys) -> None:

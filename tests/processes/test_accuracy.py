@@ -8,7 +8,7 @@ import int8_encoder
 import numpy as np
 import pytest
 
-from model_api.processes.model_side.accuracy import compare, main
+from model_api.processes.model_side.accuracy import compare, main, sample_texts
 from tests.needs import missing
 from tests.rigs.models import minilm_folder, tiny_model
 from tests.rigs.project import ROOT
@@ -43,9 +43,14 @@ def test_the_command_measures_a_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     figures, advice = done.stdout.split("\npublish with: ")
     found = json.loads(figures)
-    assert (found["precision"], found["texts"]) == ("int8", 400)
+    assert (found["precision"], found["texts"]) == ("int8", len(sample_texts()))
     assert 0.98 < found["min_cosine"] <= found["mean_cosine"] < 1
     assert advice.startswith("--option precision=int8 --option int8_min_cosine=0.9")
+
+
+def test_sample_texts_are_many_and_each_of_its_own() -> None:
+    assert len(set(sample_texts())) == len(sample_texts()) > 50
+    assert max(map(len, sample_texts())) > 300 > 3 > min(map(len, sample_texts()))
 
 
 @pytest.mark.parametrize(

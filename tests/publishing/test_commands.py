@@ -17,6 +17,7 @@ from model_api.publishing.commands.main import VERBS
 from model_api.publishing.commands.publish import parse_option, read_probes
 from model_api.publishing.ssh import Target, build_archive
 from model_api.repository import files
+from model_api.repository.accuracy import Accuracy
 from model_api.repository.environment import efs_root
 from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository
@@ -256,16 +257,15 @@ def test_the_table_shows_precisions_and_why_they_are_not_what_was_asked_for(
     assert refs.stable is not None
     served = {"name": "mini", "version": "1", "digest": refs.stable.digest, "state": "ready", "since": "noon"}
     reason = "in int8: int8 differs from float32 (cosine 0.9512, below 0.98)"
-    write_status(layout.statuses, "one", {"models": [{**served, "precision": "int8"}]})
+    measured = Accuracy("int8", 64, 0.9876, 0.9981, 0.03, 0.99, 5, None).to_document()
+    write_status(layout.statuses, "one", {"models": [{**served, "precision": "int8", "accuracy": measured}]})
     write_status(layout.statuses, "two", {"models": [{**served, "precision": "bfloat16", "precision_reason": reason}]})
     capsys.readouterr()
     assert run("models", "--precision") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[-2:] == ["SINCE", "PRECISION"]
-    assert [line.split()[-4:] for line in lines[1:3]] == [
-        ["one", "serving", "noon", "int8"],
-        ["two", "serving", "noon", "bfloat16"],
-    ]
+    assert lines[1].endswith("noon   int8 (cosine >= 0.9876)")
+    assert lines[2].endswith("noon   bfloat16")
     assert lines[3:] == ["", "not in the precision asked for:", f"  mini on two: {reason}"]
 
 

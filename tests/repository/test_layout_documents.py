@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ import pytest
 
 from model_api.local_store.parallel_copy import wrong_files
 from model_api.publishing.commands.main import VERBS, main
+from model_api.repository.accuracy import Accuracy
 from model_api.repository.folder_content import hash_folder
 from model_api.repository.folder_signature import take_signature
 from model_api.repository.layout import Layout
@@ -25,6 +27,7 @@ from tests.rigs.server import server
 from tests.rigs.stores import new_store, published
 
 LAYOUT_FOLDER = ROOT / "efs_layout"
+MEASURED = Accuracy("int8", 64, 0.9876, 0.9981, 0.03, 0.99, 5, None)
 EXAMPLE = Layout(LAYOUT_FOLDER / "example")
 SCHEMA = json.loads((LAYOUT_FOLDER / "manifest.schema.json").read_text())
 REFS_SCHEMA = json.loads((LAYOUT_FOLDER / "refs.schema.json").read_text())
@@ -110,6 +113,13 @@ def test_what_publish_writes_fits_the_schema(tmp_path: Path) -> None:
         {"files": [{"path": "x", "size": -1, "sha256": "0" * 64}]},
         {"memory_bytes": "much"},
         {"probes": [{"inputs": ["a"]}]},
+        {"accuracy": {**MEASURED.to_document(), "precision": "int4"}},
+        {"accuracy": {**MEASURED.to_document(), "min_cosine": 1.5}},
+        {"accuracy": {**MEASURED.to_document(), "texts": 1}},
+        {"accuracy": {**MEASURED.to_document(), "nearest_changed": 0.5}},
+        {"accuracy": {**MEASURED.to_document(), "labels_changed": "3"}},
+        {"accuracy": {"precision": "int8"}},
+        {"accuracy": []},
     ],
 )
 def test_schema_and_reader_refuse_the_same(change: dict[str, object]) -> None:
@@ -118,6 +128,14 @@ def test_schema_and_reader_refuse_the_same(change: dict[str, object]) -> None:
         jsonschema.validate(document, SCHEMA)
     with pytest.raises(Exception, match=MANIFEST_NAME):
         Manifest.from_json(json.dumps(document))
+
+
+def test_a_measured_accuracy_fits_the_schema_and_is_no_part_of_the_digest() -> None:
+    plain = Manifest.from_json((EXAMPLE.version("example", "1") / MANIFEST_NAME).read_text())
+    measured = replace(plain, accuracy=MEASURED)
+    jsonschema.validate(json.loads(measured.to_json()), SCHEMA)
+    assert Manifest.from_json(measured.to_json()) == measured
+    assert measured.digest == plain.digest
 
 
 def test_a_plain_folders_manifest_fits_the_schema_too(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class StandInService:
                 "state": "serving",
                 "precision": "float32",
                 "precision_reason": None,
+                "accuracy": None,
                 "memory_bytes": 1000,
                 "previous": None,
                 "canary": None,

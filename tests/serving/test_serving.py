@@ -180,6 +180,7 @@ def test_models_tell_what_is_loaded(minilm_api: Server) -> None:
         "state",
         "precision",
         "precision_reason",
+        "accuracy",
         "memory_bytes",
         "previous",
         "canary",

@@ -1,13 +1,12 @@
 """How far a model's answers in another precision are from those in float32, on given texts. Model side only.
 
-scripts/precision calls it for an author's folder.
+scripts/precision calls it for an author's folder, and load_check.py before a publish.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +15,17 @@ import numpy.typing as npt
 from model_api.errors import ModelApiError, Refused
 from model_api.processes.model_side.checks import PROBE_LIMITS
 from model_api.publishing.draft import draft
+from model_api.repository.accuracy import Accuracy
 from model_api.repository.manifest import Manifest
 from model_api.tasks import find_task
 
 Rows = npt.NDArray[np.float64]
-# What is measured are some texts; callers' may fare a little worse.
-_ROOM = 2.0
+_SAMPLE_TEXTS = Path(__file__).with_name("sample_texts.txt")
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Of vectors (or label scores), row by row, against those in float32."""
-
-    precision: str
-    texts: int
-    min_cosine: float
-    mean_cosine: float
-    max_similarity_difference: float  # of the cosines between any two texts
-    similarity_order: float  # Spearman's rank correlation of those cosines
-    nearest_changed: int  # texts whose most similar other text is another one
-    labels_changed: int | None  # texts whose best label is another one; None where rows aren't scores
-
-    def suggested_bound(self) -> float:
-        """An int8_min_cosine that leaves room for texts that weren't measured."""
-        return float(np.floor((1 - _ROOM * (1 - self.min_cosine)) * 1000) / 1000)
+def sample_texts() -> list[str]:
+    """Short and long ones, of many kinds and a dozen languages."""
+    return _SAMPLE_TEXTS.read_text("utf-8").splitlines()
 
 
 def compare(exact: Rows, other: Rows, precision: str, *, are_scores: bool) -> Accuracy:
@@ -80,25 +66,32 @@ def measure(folder: Path, manifest: Manifest, texts: Sequence[str], precision: s
     return compare(rows("float32"), rows(precision), precision, are_scores=manifest.task == "text-classification")
 
 
+def _read_texts(file: Path) -> list[str]:
+    texts = list(dict.fromkeys(filter(str.strip, file.read_text(encoding="utf-8").splitlines())))
+    if len(texts) < 2:
+        raise Refused(str(file), "must hold two texts or more, one a line")
+    return texts
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="precision", description="How far a model's answers in int8 (or bfloat16) are from those in float32."
     )
     parser.add_argument("folder", type=Path, help="the model's folder")
-    parser.add_argument("--texts", type=Path, required=True, metavar="FILE", help="two texts or more, one a line")
+    parser.add_argument(
+        "--texts", type=Path, metavar="FILE", help="two texts or more, one a line; default: built-in ones"
+    )
     parser.add_argument("--precision", choices=("int8", "bfloat16"), default="int8")
     parser.add_argument("--task", help="where the folder doesn't tell")
     given = parser.parse_args(arguments)
     try:
-        texts = list(dict.fromkeys(filter(str.strip, given.texts.read_text(encoding="utf-8").splitlines())))
-        if len(texts) < 2:
-            raise Refused(str(given.texts), "must hold two texts or more, one a line")
+        texts = _read_texts(given.texts) if given.texts else sample_texts()
         manifest = draft(given.folder, "measured", lambda done, total: None, given.task).manifest
         accuracy = measure(given.folder, manifest, texts, given.precision)
     except (ModelApiError, OSError, UnicodeDecodeError) as error:
         print(f"precision: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(asdict(accuracy), indent=1))
+    print(json.dumps(accuracy.to_document(), indent=1))
     if accuracy.precision == "int8":
         print(f"publish with: --option precision=int8 --option int8_min_cosine={accuracy.suggested_bound()}")
     return 0

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from model_api.errors import ModelApiError, ProbeFailed, Refused, RequestError, ServingError
 from model_api.local_store.local_store import LocalStore
-from model_api.processes.model_side.checks import PROBE_LIMITS, Runs, compare_to_float32, run_probe, warm
+from model_api.processes.model_side.checks import (
+    PROBE_LIMITS,
+    Runs,
+    compare_to_float32,
+    measured_too_far,
+    run_probe,
+    warm,
+)
 from model_api.processes.model_side.shared_code import return_memory
 from model_api.processes.model_side.trial import Trial, convert, float32_reference, why_encoded_elsewhere
 from model_api.processes.spec import LeaderSpec
@@ -135,7 +142,10 @@ def load(spec: LeaderSpec, folder: Path, report: Report, *, encodes_elsewhere: b
         convert(task, folder, manifest, precision)
     with contextlib.ExitStack() as children:
         checks = _Checks(task, folder, manifest, report, encoder, children)
-        model = task.load_model(folder, manifest, precision)
+        too_far = measured_too_far(manifest) if precision == "int8" else ""
+        model = task.load_model(folder, manifest, "auto" if too_far else precision)
+        if too_far:
+            model.precision_reason = too_far
         try:
             prepared, outputs = checks.run(model)
         except ProbeFailed as error:

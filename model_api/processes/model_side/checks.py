@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from model_api.errors import ProbeFailed, Refused
-from model_api.repository.manifest import Probe
+from model_api.repository.manifest import Manifest, Probe
 from model_api.tasks.contract import Array, Limits, Prepared, WebSide
 
 # bfloat16's rounding stays above 0.999, a broken kernel is far below. int8 costs more, and more with some weights than
@@ -44,6 +44,15 @@ def compare_to_float32(
     if not worst >= bound:
         advice = "; publish with --option precision=float32" if precision == "bfloat16" else ""
         raise ProbeFailed(f"{precision} differs from float32 (cosine {worst:.4f}, below {bound:g}){advice}")
+
+
+def measured_too_far(manifest: Manifest) -> str:
+    """Why this model isn't served in int8, by what its author's publish measured; "" if nothing speaks against it.
+    Raises Refused for a senseless bound."""
+    measured, bound = manifest.accuracy, min_cosine("int8", manifest.options)
+    if measured is None or measured.precision != "int8" or measured.min_cosine >= bound:
+        return ""
+    return f"in int8: measured at publish on {measured.texts} texts: cosine {measured.min_cosine:.4f}, below {bound:g}"
 
 
 def min_cosine(precision: str, options: Mapping[str, Any]) -> float:

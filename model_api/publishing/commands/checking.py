@@ -17,7 +17,7 @@ from model_api.publishing.changes import check_before_copy, free_version, read_r
 from model_api.publishing.commands.progress import ProgressLine
 from model_api.publishing.draft import Draft, draft
 from model_api.publishing.inspection import inspect
-from model_api.publishing.load_check import lacking, load_really
+from model_api.publishing.load_check import Loaded, lacking, load_really
 from model_api.publishing.same_content import find_existing
 from model_api.repository.layout import Layout, mount_check
 from model_api.repository.manifest import Probe
@@ -26,17 +26,19 @@ from model_api.repository.units import mb
 PASSED, REFUSED = 0, 3
 
 
-def check_load(made: Draft) -> bool:
-    """Load the draft as instances will, if this machine can; say so on standard error. Whether it could. Raises
+def check_load(made: Draft) -> Loaded | None:
+    """Load the draft as instances will, if this machine can, and say so on standard error; None if it can't. Raises
     Refused, LoadFailed."""
     missing = lacking()
     if missing:
         print(f"not tried here: {missing} is missing, so the instances are the first to load it", file=sys.stderr)
-        return False
+        return None
     loaded = load_really(made)
     probes = f", {loaded.probes} probes hold" if loaded.probes else ""
     print(f"loaded and tried here in {loaded.precision}{probes}", file=sys.stderr)
-    return True
+    if loaded.accuracy is not None:
+        print(loaded.accuracy.sentence(), file=sys.stderr)
+    return loaded
 
 
 def run_check(parsed: argparse.Namespace, probes: Sequence[Probe], options: Mapping[str, Any]) -> int:

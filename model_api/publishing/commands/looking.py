@@ -74,6 +74,8 @@ def _lines(manifest: Manifest, known: Mapping[str, Any]) -> list[str]:
         "options:   " + (", ".join(f"{k}={json.dumps(v)}" for k, v in manifest.options.items()) or "none"),
         f"probes:    {len(manifest.probes) or 'none'}",
     ]
+    if manifest.accuracy is not None:
+        lines.append(f"accuracy:  {manifest.accuracy.sentence()}")
     lines += [f"  {json.dumps(list(p.inputs), ensure_ascii=False)[:100]}" for p in manifest.probes]
     lines.append(f"files:     {len(manifest.files)}, {mb(manifest.size_bytes)}")
     width = max(len(entry.path) for entry in manifest.files)

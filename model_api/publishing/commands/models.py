@@ -74,6 +74,7 @@ def describe(published: Published, on_disk: Sequence[str], statuses: Mapping[str
                     "sinces": _told(model, "since"),
                     "precisions": _told(model, "precision"),
                     "precision_reasons": _told(model, "precision_reason"),
+                    "min_cosines": _min_cosines(model),
                     "refused": refused,
                 }
             )
@@ -108,6 +109,18 @@ def _digests(model: Mapping[str, Any]) -> list[str]:
 def _told(model: Mapping[str, Any], key: str) -> dict[str, str]:
     """What that instance says of each digest; `since` is by its own clock."""
     return {str(entry["digest"]): str(entry[key]) for entry in _entries(model) if entry.get(key)}
+
+
+def _min_cosines(model: Mapping[str, Any]) -> dict[str, float]:
+    """Of each digest's precision there to float32, where its publish measured it."""
+    accuracies = {str(entry["digest"]): entry.get("accuracy") for entry in _entries(model) if entry.get("digest")}
+    known = {digest: told.get("min_cosine") for digest, told in accuracies.items() if isinstance(told, dict)}
+    return {digest: float(cosine) for digest, cosine in known.items() if isinstance(cosine, (int, float))}
+
+
+def _precision(instance: Mapping[str, Any], digest: str) -> str:
+    cosine = instance["min_cosines"].get(digest)
+    return str(instance["precisions"].get(digest, "-")) + (f" (cosine >= {cosine:.4f})" if cosine is not None else "")
 
 
 def table(
@@ -162,7 +175,7 @@ def _rows(model: Mapping[str, Any], precision: bool) -> list[Sequence[str]]:
         having = [(i, i["states"][version["digest"]]) for i in model["instances"] if version["digest"] in i["states"]]
         for i, state in having:
             told = [i["sinces"].get(version["digest"], "-")]
-            told += [i["precisions"].get(version["digest"], "-")] if precision else []
+            told += [_precision(i, version["digest"])] if precision else []
             rows.append((*head, i["instance"], state, *told))
         if not having:
             state = "waiting" if model["waiting"] else "-"

@@ -23,8 +23,9 @@ from model_api.publishing.commands.checking import check_load, foresee, run_chec
 from model_api.publishing.commands.following import WAIT_CODES, NearStore, Store, tell
 from model_api.publishing.commands.progress import ProgressLine
 from model_api.publishing.commands.waiting import Verdict, Watch, wait
-from model_api.publishing.draft import draft, publish
+from model_api.publishing.draft import Draft, draft, publish
 from model_api.publishing.far_side import FarSide
+from model_api.publishing.load_check import Loaded
 from model_api.repository.known_tasks import TASKS
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import Probe, check_name, parse_probe
@@ -97,19 +98,18 @@ def _publish(parsed: argparse.Namespace) -> int:
     options = _options(parsed)
     with ProgressLine("checking") as line:
         made = draft(Path(parsed.folder), parsed.model, line.show, parsed.task, options, probes, parsed.exclude)
-    if parsed.sign:
-        made = replace(made, manifest=replace(made.manifest, signature=sign(made.manifest, parsed.sign)))
     manifest = made.manifest
     print(f"{parsed.model}: {manifest.task}, {len(manifest.files)} files, {mb(manifest.size_bytes)}", file=sys.stderr)
     for note in made.notes:
         print(note, file=sys.stderr)
-    checked = not parsed.no_check and check_load(made)
+    loaded = None if parsed.no_check else check_load(made)
+    made = _completed(made, loaded, parsed.sign)
     if parsed.dry_run:
         there = "nothing was sent" if parsed.to else foresee(Layout(parsed.root), made, parsed.version, parsed.canary)
         print(there)
         return 0
     source = str(Path(parsed.folder).absolute())
-    terms = replace(terms_of(parsed, read=not parsed.to), source=source, checked=checked)
+    terms = replace(terms_of(parsed, read=not parsed.to), source=source, checked=loaded is not None)
     if parsed.to:
         with FarSide(remote.Target.parse(parsed.to, parsed.ssh, parsed.python)) as far:
             far_outcome = far.publish(made, parsed.version, parsed.canary, parsed.init, terms)
@@ -121,6 +121,16 @@ def _publish(parsed: argparse.Namespace) -> int:
     if parsed.wait or parsed.atomic:
         wake(Layout(parsed.root), parsed.model)
     return _finish(parsed, outcome, NearStore(Layout(parsed.root), parsed.status_dir, parsed.model, terms))
+
+
+def _completed(made: Draft, loaded: Loaded | None, key: str | None) -> Draft:
+    """The draft with what trying it has shown, signed with `key` if there is one. Raises RepositoryError."""
+    manifest = made.manifest
+    if loaded is not None:
+        manifest = replace(manifest, accuracy=loaded.accuracy)
+    if key:
+        manifest = replace(manifest, signature=sign(manifest, key))
+    return replace(made, manifest=manifest)
 
 
 def _finish(parsed: argparse.Namespace, outcome: Outcome, store: Store) -> int:

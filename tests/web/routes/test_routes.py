@@ -181,6 +181,7 @@ def test_models(client: FlaskClient) -> None:
         "state",
         "precision",
         "precision_reason",
+        "accuracy",
         "memory_bytes",
         "previous",
         "canary",
