@@ -14,6 +14,7 @@ from pathlib import Path
 from model_api.errors import RefsConflict, Refused
 from model_api.publishing import history, sim_choice
 from model_api.publishing.announce import announced
+from model_api.publishing.author_lock import author_lock
 from model_api.publishing.rules import (
     serves_the_same,
     with_canary,
@@ -25,7 +26,7 @@ from model_api.publishing.rules import (
 from model_api.publishing.terms import NO_TERMS, Terms
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.checksums import SUMS_NAME, format_sums
-from model_api.repository.files import locked_file, make_dirs, write_aside
+from model_api.repository.files import make_dirs, write_aside
 from model_api.repository.folder_content import hash_folder_entries
 from model_api.repository.folder_signature import take_signature
 from model_api.repository.generation import Generation
@@ -76,9 +77,10 @@ def _require_place(root: Path) -> None:
 
 @contextlib.contextmanager
 def locked(layout: Layout, name: str) -> Iterator[None]:
-    """The lock of a model, held while its refs or its versions change. Waits while another author holds it."""
+    """The lock of a model, held while its refs or its versions change. Waits while another author holds it, and says
+    who that is. Raises RefsConflict where that takes too long."""
     make_dirs(layout.model(name))
-    with locked_file(layout.lock(name), wait=True):
+    with author_lock(layout.lock(name), name):
         yield
 
 

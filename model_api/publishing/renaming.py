@@ -14,12 +14,13 @@ from pathlib import Path
 
 from model_api.errors import Refused, RepositoryError
 from model_api.publishing import history
+from model_api.publishing.author_lock import author_lock
 from model_api.publishing.changes import change_refs, locked, manifest_on_disk, read_refs, require_model
 from model_api.publishing.removal import delete
 from model_api.publishing.same_content import Progress
 from model_api.publishing.terms import NO_TERMS, Terms
 from model_api.publishing.upload import Upload
-from model_api.repository.files import locked_file, make_dirs, write_aside
+from model_api.repository.files import make_dirs, write_aside
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import MANIFEST_NAME, Manifest, check_name
 from model_api.repository.refs import Refs
@@ -44,7 +45,7 @@ def _renamed_to(new: str) -> str:
 def _alone(layout: Layout, new: str) -> Iterator[None]:
     """One author at a time makes `new`, from its first file to its refs: who fails takes back no other's files."""
     make_dirs(layout.model(new))
-    with locked_file(layout.model(new) / ".lock.making", wait=True):
+    with author_lock(layout.model(new) / ".lock.making", new):
         yield
 
 

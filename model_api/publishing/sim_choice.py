@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 
 from model_api.errors import Refused
 from model_api.publishing.announce import announced
+from model_api.publishing.author_lock import author_lock
 from model_api.repository.bounded_files import read_bounded
-from model_api.repository.files import locked_file, write_aside
+from model_api.repository.files import write_aside
 from model_api.repository.layout import Layout
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, NAME_PATTERN, Manifest
 from model_api.repository.reader import read_sim_choice
@@ -48,7 +49,7 @@ def choose(layout: Layout, name: str) -> str | None:
 
 @contextlib.contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
-    with locked_file(layout.models / ".sim.lock", wait=True):
+    with author_lock(layout.models / ".sim.lock", "the choice for /sim"):
         yield
 
 
