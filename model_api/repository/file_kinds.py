@@ -5,6 +5,7 @@ Stdlib only, Python 3.9: the publisher's far side runs it too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +27,7 @@ WHAT_IS_ACCEPTED = "accepted are safetensors weights with their JSON, tokenizer 
 HOW_TO_CONVERT = "scripts/convert DIR OUT makes safetensors of it"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER_BYTES = 1024
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 def is_convertible(path: str) -> bool:
@@ -54,7 +56,9 @@ def judge_name(path: str, paths: Collection[str]) -> Problem | None:
     suffix = pure.suffix.lower()
     everywhere = f"*{pure.suffix}"
     if not path.isprintable():
-        return Problem(ascii(path), "a control character in its name", path)
+        # What has no encoding can't be typed either: any character stands for it.
+        what = "bytes that aren't UTF-8" if _UNDECODABLE.search(path) else "a control character"
+        return Problem(ascii(path), f"{what} in its name", _UNDECODABLE.sub("?", path))
     if any(part.startswith(".") for part in pure.parts):
         return Problem(path, "a name that begins with a dot, which no file of a model has", path)
     if suffix in ACCEPTED or pure.stem.lower() in DOCUMENTS or suffix == "":

@@ -16,6 +16,7 @@ from model_api.errors import Refused
 from model_api.repository.bounded_json import read_json
 from model_api.repository.file_kinds import HOW_TO_CONVERT, WHAT_IS_ACCEPTED, is_convertible
 from model_api.repository.manifest import check_path
+from model_api.repository.near_names import rename_it
 from model_api.repository.safetensors_header import Incomplete
 
 ReadJson = Callable[[str], Any]
@@ -62,7 +63,7 @@ def weight_map(paths: Collection[str], read_json: ReadJson) -> Mapping[str, str]
     if SINGLE_FILE in paths:
         return None
     if INDEX_FILE not in paths:
-        raise Incomplete(SINGLE_FILE, f"missing; {_what_is_there_instead(paths)}")
+        raise Incomplete(SINGLE_FILE, f"missing; {rename_it(SINGLE_FILE, paths) or _what_is_there_instead(paths)}")
     document = read_json(INDEX_FILE)
     shards = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(s, str) for s in shards.values()):
@@ -104,7 +105,7 @@ def tokenizer_file(paths: Collection[str]) -> str:
         if file in paths:
             return file
     how = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) from transformers"
-    raise Incomplete(TOKENIZER_FILE, f"missing; make it with {how}")
+    raise Incomplete(TOKENIZER_FILE, f"missing; {rename_it(TOKENIZER_FILE, paths) or f'make it with {how}'}")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from model_api.repository.loaded_files import (
     tokenizer_file,
     weight_files,
 )
+from model_api.repository.near_names import rename_it
 from model_api.repository.problem import Problem, refuse
 from model_api.repository.safetensors_header import Incomplete, Tensor, read_tensors
 
@@ -132,7 +133,7 @@ def _why_no_config(files: Mapping[str, Path]) -> str:
     alone = {path.split("/")[0] for path in files if "/" in path}
     if deeper and len(alone) == 1 and not any(path.endswith(".safetensors") and "/" not in path for path in files):
         return f"missing; the model lies one folder deeper, in {deeper[0].split('/')[0]}/: publish that folder"
-    return "missing; without it nobody can tell what the weights are"
+    return f"missing; {rename_it(CONFIG_FILE, files) or 'without it nobody can tell what the weights are'}"
 
 
 def read_json(files: Mapping[str, Path], path: str) -> Any:

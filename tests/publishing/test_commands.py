@@ -26,7 +26,7 @@ from model_api.settings import Settings
 from tests.rigs.commands import run
 from tests.rigs.model_folders import make_folder
 from tests.rigs.project import ROOT
-from tests.rigs.stores import new_store
+from tests.rigs.stores import new_store, tree
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -363,3 +363,45 @@ def test_an_archive_is_made_from_within_an_archive(tmp_path: Path) -> None:
     names = [set(zipfile.ZipFile(io.BytesIO(data)).namelist()) for data in (again, build_archive())]
     assert names[0] == names[1]
     assert "model_api/publishing/commands/main.py" in names[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("publish", "", "--model", "mini"),
+        ("publish", "DIR", "--model", "mini", "--to", ""),
+        ("publish", "DIR", "--model", "mini", "--sign", ""),
+        ("promote", "mini", "--to="),
+        ("rollback", "mini", "--root", ""),
+        ("retire", "mini", ""),
+    ],
+)
+def test_a_variable_that_is_not_set_changes_nothing(
+    arguments: Sequence[str], layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty --to isn't the store here, an empty folder isn't the current one, an empty key isn't "unsigned"."""
+    folder = make_folder(tmp_path / "m")
+    assert run("publish", folder, "--model", "mini", "-m", "") == 0  # a message may be empty
+    assert run("publish", make_folder(tmp_path / "n", 2), "--model", "mini", "--message=") == 0
+    before = tree(layout.root)
+    capsys.readouterr()
+    assert run(*(folder if argument == "DIR" else argument for argument in arguments)) == 2
+    assert capsys.readouterr().err == f"{arguments[0]}: an argument is empty: a variable that isn't set?\n"
+    assert tree(layout.root) == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "cp1252"])
+def test_names_that_the_output_cannot_show_are_shown_escaped(encoding: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "模型")
+    for name in (os.fsencode("東京.py"), b"\xff\xfe.txt"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text("x")
+    command = [sys.executable, "-m", "model_api", "publish", "--check", str(folder), "--no-check"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment)
+    assert done.returncode == 3, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"bytes that aren't UTF-8 in its name" in done.stdout
+    assert b"--exclude '*.py'" in done.stdout
+    assert b"--exclude '??.txt'" in done.stdout
+    done = subprocess.run([*command, "--exclude", "*.py", "--exclude", "??.txt"], cwd=ROOT, env=environment)
+    assert done.returncode == 0  # what it says mends it

@@ -6,6 +6,7 @@ Stdlib only, Python 3.9: an author's laptop, or the far side of --to, needs noth
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,10 @@ from model_api.publishing.terms import this_author
 from model_api.repository.environment import efs_root, status_dir
 from model_api.repository.layout import Layout
 
-FAILED, REFUSED, INTERRUPTED = 1, 3, 130
+FAILED, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
 _OF_THE_NEAR_SIDE = ("--to", "--ssh", "--python")
+_MAY_BE_EMPTY = ("-m", "--message", "--author")
 _DEFAULT = "efs beside model_api/"
 _Run = Callable[[argparse.Namespace], int]
 _Add = Callable[[argparse.ArgumentParser], None]
@@ -73,6 +75,9 @@ VERBS: Mapping[str, tuple[str, _Add, _Run]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Failures are one line on standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _print_any_name()
+    if _is_empty_somewhere(arguments):
+        return _complain(arguments[0] or "model_api", "an argument is empty: a variable that isn't set?", USAGE)
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.to and parsed.verb != "publish":
@@ -93,6 +98,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(parsed.verb, f"{error.strerror or error}{where}", FAILED)
     except ModelApiError as error:
         return _complain(parsed.verb, str(error), FAILED)
+
+
+def _print_any_name() -> None:
+    """Files have names in any alphabet, or in none: one that this output can't show is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_empty_somewhere(arguments: Sequence[str]) -> bool:
+    """`--to "$HOST"` without a HOST must not mean the store here, nor `publish "$DIR"` the current folder."""
+    before = ["", *arguments]
+    return any(
+        (argument == "" and option not in _MAY_BE_EMPTY)
+        or (argument[:2] == "--" and argument[-1:] == "=" and argument[:-1] not in _MAY_BE_EMPTY)
+        for option, argument in zip(before, arguments)
+    )
 
 
 def _complain(verb: str, message: str, code: int) -> int:
