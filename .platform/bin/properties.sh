@@ -41,21 +41,28 @@ except (ValueError, AssertionError):
 print(math.ceil(number))' "$value" || fail "$1=$value is not a number"
 }
 
-# bounded SECONDS COMMAND...: its status; 124 past the time. What can't even be killed, because it hangs in a file
-# system, is left behind.
+# bounded SECONDS COMMAND...: its status; 124 past the time. It and its children are killed then; what can't even be
+# killed, because it hangs in a file system, is left behind, and holds nothing of the hook's: the engine waits for whoever
+# has the hook's output open.
 bounded() {
-  local pid until=$((SECONDS + $1))
+  local pid said status until=$((SECONDS + $1))
   shift
-  "$@" &
+  said=$(mktemp)
+  setsid "$@" >"$said" 2>&1 </dev/null &
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do
     if [ $SECONDS -ge $until ]; then
-      kill -KILL "$pid" 2>/dev/null || true
+      kill -KILL -- "-$pid" 2>/dev/null || true
+      cat "$said"
+      rm -f "$said"
       return 124
     fi
     sleep 0.2
   done
-  wait "$pid"
+  wait "$pid" && status=0 || status=$?
+  cat "$said"
+  rm -f "$said"
+  return "$status"
 }
 
 # is_mounted DIR: from the kernel's list, since asking the mount itself may hang.

@@ -1,7 +1,9 @@
 """mount_models with a file system that hangs: no hook waits longer than its deadline for it."""
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ class Instance:
     """The script with an instance's paths moved, and programs that do nothing for those that change the machine."""
 
     def __init__(self, folder: Path, efs: FuseEfs) -> None:
-        self.folder, self.store = folder / "instance", folder / "instance/store"
+        self.folder, self.store, self.root = folder / "instance", folder / "instance/store", efs.root
         programs = self.folder / "programs"
         programs.mkdir(parents=True)
         for name, text in (("runuser", 'shift 3; exec "$@"'), ("mount", "exit 32"), ("chown", ""), ("umount", "")):
@@ -94,3 +96,18 @@ def test_a_property_change_goes_on_with_the_local_copies(instance: Instance, efs
         efs.heal()
     assert status == 0, told
     assert "serving from" in told
+
+
+def test_what_is_left_behind_holds_up_nobody(instance: Instance) -> None:
+    """A helper of mount's that nobody can kill: whoever waits for the end of the hook's output isn't kept waiting."""
+    mount, helper = instance.folder / "programs/mount", instance.folder / "helper"
+    mount.write_text(f"#!/bin/sh\nsetsid sh -c 'echo $$ >{helper}; exec sleep 300' &\nexec sleep 300\n")
+    text = (instance.folder / "get-config").read_text()
+    (instance.folder / "get-config").write_text(text.replace(str(instance.root), f"{instance.folder}/not-mounted"))
+    began = time.monotonic()
+    try:
+        status, told = instance.mount()
+    finally:
+        os.kill(int(helper.read_text()), signal.SIGKILL)
+    assert (status, time.monotonic() - began < 60) == (1, True)
+    assert "can't be mounted" in told

@@ -33,6 +33,48 @@ def test_a_taken_port_is_told_before_anything_else(tmp_path: Path) -> None:
     assert not done.stdout
 
 
+@pytest.mark.parametrize("address", ["::1", "[::1]", "::", "[::]"])
+def test_a_port_that_is_taken_on_ipv6_is_told(address: str) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = str(other.getsockname()[1])
+        environment = {**os.environ, "PORT": port, "MODEL_API_BIND": address}
+        done = subprocess.run(["scripts/serve"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "99999999999999999999", "80 80", "-1", "8e3", "$(id)"])
+def test_what_is_no_port_is_told_before_anything_else(port: str) -> None:
+    done = subprocess.run(
+        ["scripts/serve"], cwd=ROOT, env={**os.environ, "PORT": port}, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"serve: PORT={port} is not a port: 1 to 65535\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MODEL_API_LANES", "many"), ("MODEL_API_BIND", "x:80"), ("LOG_FORMAT", "xml")]
+)
+def test_a_bad_setting_is_told_before_anything_is_published(project: Path, name: str, value: str) -> None:
+    (project / "scripts/setup").write_text("#!/bin/sh\nexit 0\n")
+    shutil.copy(ROOT / "scripts/serve", project / "scripts")
+    (project / "model_api").symlink_to(ROOT / "model_api")
+    (project / ".venv").symlink_to(Path(sys.prefix))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    done = subprocess.run(
+        ["scripts/serve"],
+        cwd=project,
+        env={**os.environ, "PORT": port, name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"serve: {name}=")
+    assert not (project / "efs").exists()
+
+
 def test_a_mistyped_root_makes_no_store(tmp_path: Path) -> None:
     typo = tmp_path / "esf"
     environment = {**os.environ, "MODEL_API_EFS_ROOT": str(typo)}
