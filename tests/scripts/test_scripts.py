@@ -85,6 +85,21 @@ def test_setup_says_which_python_it_needs(tmp_path: Path, version: str) -> None:
     assert not (project / ".venv").exists()
 
 
+def test_the_tests_are_set_up_without_npm_and_java(tmp_path: Path) -> None:
+    """What few machines have is missed by the tests that need it, not by scripts/test."""
+    project, tools = tmp_path / "project", tmp_path / "tools"
+    (project / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/setup-dynamodb-local", project / "scripts")
+    tools.mkdir()
+    for tool in ("bash", "env", "dirname"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    done = subprocess.run(
+        [project / "scripts/setup-dynamodb-local"], env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, "no npm here" in done.stderr) == (0, True)
+    assert not (project / ".venvs").exists()
+
+
 def test_what_asks_this_machine_goes_through_no_proxy() -> None:
     """curl to loopback would otherwise wait for a proxy's answer, and read its caller's .curlrc."""
     asking = {}
