@@ -246,7 +246,6 @@ class Runner:
                 if now - tidied_s >= TIDY_S:
                     tidied_s = now
                     self._sweeper.drop_expired()
-                    self._sweeper.wake_waiting()
                 if now - orphans_s >= ORPHANS_S:
                     orphans_s = now
                     self._sweeper.drop_orphans()

@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 REMEMBER_EXPIRED_S = 7 * 86400.0  # how long "expired" is told, before it becomes "unknown"
 ORPHAN_S = 86400.0  # an object that no record names by then is somebody's who will never come back
 AT_ONCE = 200
+WAKE_AFTER_S = 120.0  # a message that takes longer may be lost
 
 
 class Watch:
@@ -78,10 +79,15 @@ class Sweeper:
             records.remove(job)
         return dropped
 
-    def wake_waiting(self) -> None:
-        """Tell of all that may start: what was told before may be lost."""
-        for job in self._queue.records.ready(self._queue.records.now(), AT_ONCE):
+    def wake_waiting(self) -> int:
+        """Tell again of what may start and has waited for a while: the message may be lost. How many jobs."""
+        now = self._queue.records.now()
+        ready = self._queue.records.ready(now, AT_ONCE)
+        # A time in the future is of a clock that was wrong.
+        forgotten = [job for job in ready if now - (job.ready_at or job.created) >= WAKE_AFTER_S or job.ready_at > now]
+        for job in forgotten:
             self._queue.announce(job)
+        return len(forgotten)
 
     def drop_orphans(self) -> int:
         """Remove old objects that no record names; how many."""
@@ -105,3 +111,4 @@ class Sweeper:
             return False
         self._queue.objects.remove(key)
         return True
+

@@ -1,4 +1,4 @@
-"""scripts/create-efs: the file system's stack, and the saved configuration that environments are created with.
+"""scripts/create-efs: the file system's stack, the jobs', and the saved configurations of environments.
 
 Run again, it changes what is said and nothing else: what was said before is kept in the stack. An empty value takes a
 thing back: --property NAME=, --certificate ''.
@@ -19,10 +19,12 @@ from scripts.beanstalk.saved_configuration import (
     publisher_ssh_config,
     saved_configuration,
     shares_cache,
+    worker_configuration,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 SAVED_CONFIGURATIONS = ROOT / ".elasticbeanstalk" / "saved_configs"
+WORKER_CONFIG = "worker"  # the saved configuration of the worker environment
 LATEST_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 
 
@@ -37,6 +39,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ("--private", "private subnets: give instances no public address"),
         ("--internal", "a load balancer that only the VPC reaches"),
         ("--publisher", "a publisher host in the stack (default: yes)"),
+        ("--jobs", "a table, a bucket and a queue for a fleet's jobs, and a worker's configuration"),
     ):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=purpose)
     parser.add_argument("--alarm-email", metavar="ADDRESS", help="who hears of alarms and of the environment's events")
@@ -47,6 +50,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ("--property", "NAME=VALUE", "a further environment property"),
     ):
         parser.add_argument(option, metavar=metavar, action="append", default=[], type=_pair, help=purpose)
+    parser.add_argument("--jobs-stack", default="model-api-jobs", help="the name of their stack (default: %(default)s)")
+    parser.add_argument(
+        "--scale-workers", metavar="ENVIRONMENT", help="let that worker environment follow the queue's depth"
+    )
     parser.add_argument("--config", default="default", help="saved configuration to write; eb takes `default` unasked")
     return parser.parse_args(argv)
 
@@ -67,6 +74,7 @@ def decide(arguments: argparse.Namespace, before: Mapping[str, str]) -> Choices:
         "public_instances": None if arguments.private is None else not arguments.private,
         "internal": arguments.internal,
         "publisher": arguments.publisher,
+        "jobs": True if arguments.scale_workers else arguments.jobs,
         "alarm_email": arguments.alarm_email,
     }
     told.update({name: value for name, value in said.items() if value is not None})
@@ -98,12 +106,12 @@ def create(arguments: argparse.Namespace) -> None:
     import yaml
 
     from scripts.beanstalk.network import network, zones_with
-    from scripts.beanstalk.stack import Stack
+    from scripts.beanstalk.stack import EFS_TEMPLATE, Stack
 
     session = boto3.Session(region_name=arguments.region)
     if session.region_name is None:
         raise SystemExit("create-efs: no region is configured; give --region")
-    ec2, stack = session.client("ec2"), Stack(session.client("cloudformation"), arguments.stack)
+    ec2, stack = session.client("ec2"), Stack(session.client("cloudformation"), arguments.stack, EFS_TEMPLATE)
     before = stack.parameters()
     known = {key[-1].lower(): value for key, value in before.items() if key[:-1] == "Subnet" and value}
     choices = decide(arguments, before)
@@ -118,13 +126,39 @@ def create(arguments: argparse.Namespace) -> None:
     if makes_secret:
         secrets = {**choices.secrets, CACHE_SECRET: outputs["CacheSecretArn"]}
         choices = dataclasses.replace(choices, secrets=secrets)
+    if choices.jobs:
+        outputs |= jobs_stack(arguments, choices, session, outputs["InstanceRoleName"])
+    written = {arguments.config: saved_configuration(outputs, vpc_id, list(subnets.values()), choices)}
+    if choices.jobs:
+        written[WORKER_CONFIG] = worker_configuration(outputs, vpc_id, list(subnets.values()), choices)
     SAVED_CONFIGURATIONS.mkdir(parents=True, exist_ok=True)
-    path = SAVED_CONFIGURATIONS / f"{arguments.config}.cfg.yml"
-    path.write_text(yaml.safe_dump(saved_configuration(outputs, vpc_id, list(subnets.values()), choices)))
-    print(f"create-efs: wrote {path.relative_to(ROOT)}; next: eb create NAME --cfg {arguments.config}")
+    for name, document in written.items():
+        path = SAVED_CONFIGURATIONS / f"{name}.cfg.yml"
+        path.write_text(yaml.safe_dump(document))
+        tier = " -t worker" if name == WORKER_CONFIG else ""
+        print(f"create-efs: wrote {path.relative_to(ROOT)}; next: eb create NAME{tier} --cfg {name}")
     if "PublisherInstanceId" in outputs:
         print("create-efs: for authors' ~/.ssh/config:\n")
         print(publisher_ssh_config(outputs["PublisherInstanceId"], session.region_name))
+
+
+def jobs_stack(arguments: argparse.Namespace, choices: Choices, session: Any, instance_role: str) -> dict[str, str]:
+    """The outputs of the jobs' stack, created or updated. What scales stays what it was."""
+    from scripts.beanstalk.stack import JOBS_TEMPLATE, Stack
+
+    stack = Stack(session.client("cloudformation"), arguments.jobs_stack, JOBS_TEMPLATE)
+    before = stack.parameters()
+    group = before.get("WorkerGroup", "")
+    if arguments.scale_workers:
+        found = session.client("elasticbeanstalk").describe_environment_resources(
+            EnvironmentName=arguments.scale_workers
+        )
+        groups = found["EnvironmentResources"]["AutoScalingGroups"]
+        if not groups:
+            raise SystemExit(f"create-efs: {arguments.scale_workers} has no Auto Scaling group yet")
+        group = groups[0]["Name"]
+    email = choices.alarm_email or ""
+    return stack.put({"InstanceRole": instance_role, "AlarmEmail": email, "WorkerGroup": group})
 
 
 def instance_types(arch: str) -> list[str]:

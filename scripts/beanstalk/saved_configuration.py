@@ -1,7 +1,9 @@
-"""The saved configuration: what an environment needs to know of the account, and what `eb create` would override.
+"""Saved configurations: what an environment needs to know of the account, and what `eb create` would override.
 
 With a saved configuration `eb create` sends no defaults of its own (it would send SystemType, BatchSize,
-RollingUpdateEnabled and more, which beat .ebextensions), so those of its options that matter stand here.
+RollingUpdateEnabled and more, which beat .ebextensions), so those of its options that matter stand here. So does what
+only one of the two tiers knows: the same .ebextensions go to both, and an option that an environment doesn't know would
+fail its deployment.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +12,46 @@ from typing import Any
 
 ENVIRONMENT = "aws:elasticbeanstalk:application:environment"
 SECRETS = "aws:elasticbeanstalk:application:environmentsecrets"
+SQSD = "aws:elasticbeanstalk:sqsd"
 CACHE, CACHE_SECRET = "MODEL_API_CACHE", "MODEL_API_CACHE_SECRET"
+NOTIFY_SECRET = "MODEL_API_NOTIFY_SECRET"  # noqa: S105 - the name of a property
 INSTANCE_TYPES = {"x86_64": None, "arm64": "m8g.large, m7g.large"}  # None: as .ebextensions says
+Options = dict[str, dict[str, str]]
+
+WEB: Mapping[str, Mapping[str, str]] = {
+    "aws:elasticbeanstalk:environment:process:default": {
+        # Ready means that the models are loaded. Liveness (/healthz) would let traffic in too early.
+        "HealthCheckPath": "/readyz",
+        "HealthCheckInterval": "5",
+        "HealthCheckTimeout": "4",
+        "HealthyThresholdCount": "2",
+        "UnhealthyThresholdCount": "2",
+        "MatcherHTTPCode": "200",
+        "Port": "80",
+        "Protocol": "HTTP",
+        # This and the next belong to the limits of .ebextensions/20-limits.config.
+        "DeregistrationDelay": "45",
+    },
+    "aws:elbv2:loadbalancer": {"IdleTimeout": "50"},
+}
+WORKER: Mapping[str, Mapping[str, str]] = {
+    # One to begin with; then the queue's depth decides (scripts/create-efs --scale-workers). Beanstalk's own trigger
+    # can't watch a queue, so it is set to do nothing.
+    "aws:autoscaling:asg": {"MinSize": "1", "MaxSize": "4"},
+    "aws:autoscaling:trigger": {"UpperThreshold": "101", "LowerThreshold": "0"},
+    "aws:elasticbeanstalk:application": {"Application Healthcheck URL": "/readyz"},
+    # The daemon posts a message and waits until its job is over, for half an hour at most. One that takes longer is
+    # posted again, is found to be running, and answered at once.
+    SQSD: {
+        "HttpPath": "/worker/jobs",
+        "MimeType": "application/json",
+        "HttpConnections": "2",  # as many jobs at a time
+        "ConnectTimeout": "5",
+        "InactivityTimeout": "1800",
+        "VisibilityTimeout": "1830",
+        "ErrorVisibilityTimeout": "30",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,42 +66,18 @@ class Choices:
     publisher: bool = True
     internal: bool = False
     alarm_email: str | None = None
+    jobs: bool = False
 
 
 def saved_configuration(
     outputs: Mapping[str, str], vpc_id: str, subnet_ids: Sequence[str], choices: Choices
 ) -> dict[str, Any]:
-    """The document of .elasticbeanstalk/saved_configs/NAME.cfg.yml. `outputs` are those of efs_layout/efs.yaml."""
-    subnets = ",".join(subnet_ids)
-    options: dict[str, dict[str, str]] = {
-        "aws:ec2:vpc": {
-            "VPCId": vpc_id,
-            "Subnets": subnets,
-            "ELBSubnets": subnets,
-            "AssociatePublicIpAddress": str(choices.public_instances).lower(),
-        },
-        "aws:autoscaling:launchconfiguration": {
-            "IamInstanceProfile": outputs["InstanceProfileName"],
-            "SecurityGroups": outputs["InstanceSecurityGroupId"],
-        },
-        "aws:elasticbeanstalk:environment": {
-            "EnvironmentType": "LoadBalanced",
-            "LoadBalancerType": "application",
-            "ServiceRole": outputs["ServiceRoleName"],
-        },
-        "aws:elasticbeanstalk:healthreporting:system": {"SystemType": "enhanced"},
-        "aws:elasticbeanstalk:command": {"BatchSizeType": "Fixed", "BatchSize": "1"},
-        "aws:autoscaling:updatepolicy:rollingupdate": {"RollingUpdateEnabled": "true", "RollingUpdateType": "Health"},
-        ENVIRONMENT: {
-            "EFS_FILE_SYSTEM_ID": outputs["FileSystemId"],
-            "EFS_MODELS_ACCESS_POINT": outputs["ModelsAccessPointId"],
-            "EFS_STATUS_ACCESS_POINT": outputs["StatusAccessPointId"],
-            **choices.properties,
-        },
-    }
-    instance_types = INSTANCE_TYPES[choices.arch]
-    if instance_types:
-        options["aws:ec2:instances"] = {"InstanceTypes": instance_types, "SupportedArchitectures": choices.arch}
+    """Of a web environment: the document of .elasticbeanstalk/saved_configs/NAME.cfg.yml. `outputs` are those of
+    efs_layout/efs.yaml, with those of jobs.yaml where that stack is."""
+    options = _common(outputs, vpc_id, subnet_ids, choices)
+    options["aws:ec2:vpc"]["ELBSubnets"] = ",".join(subnet_ids)
+    options["aws:elasticbeanstalk:environment"]["LoadBalancerType"] = "application"
+    options |= {namespace: dict(values) for namespace, values in WEB.items()}
     if choices.certificate_arn:
         options["aws:elbv2:listener:443"] = {
             "ListenerEnabled": "true",
@@ -72,17 +88,77 @@ def saved_configuration(
         options["aws:elbv2:listener:default"] = {"ListenerEnabled": "false"}
     if choices.internal:
         options["aws:ec2:vpc"]["ELBScheme"] = "internal"
+    return _document("WebServer", "Standard", options)
+
+
+def worker_configuration(
+    outputs: Mapping[str, str], vpc_id: str, subnet_ids: Sequence[str], choices: Choices
+) -> dict[str, Any]:
+    """Of a worker environment. `outputs` are those of both stacks."""
+    options = _common(outputs, vpc_id, subnet_ids, choices)
+    options |= {namespace: dict(values) for namespace, values in WORKER.items()}
+    options[SQSD]["WorkerQueueURL"] = outputs["QueueUrl"]
+    options[ENVIRONMENT] |= {"MODEL_API_ROLE": "worker", "MODEL_API_PROXY_HOPS": "1"}
+    return _document("Worker", "SQS/HTTP", options)
+
+
+def _common(outputs: Mapping[str, str], vpc_id: str, subnet_ids: Sequence[str], choices: Choices) -> Options:
+    """What both tiers need."""
+    properties, secrets = _properties(outputs), dict(choices.secrets)
+    if "NotifySecretArn" in outputs and NOTIFY_SECRET not in choices.properties:
+        secrets.setdefault(NOTIFY_SECRET, outputs["NotifySecretArn"])
+    options: Options = {
+        "aws:ec2:vpc": {
+            "VPCId": vpc_id,
+            "Subnets": ",".join(subnet_ids),
+            "AssociatePublicIpAddress": str(choices.public_instances).lower(),
+        },
+        "aws:autoscaling:launchconfiguration": {
+            "IamInstanceProfile": outputs["InstanceProfileName"],
+            "SecurityGroups": outputs["InstanceSecurityGroupId"],
+        },
+        "aws:elasticbeanstalk:environment": {
+            "EnvironmentType": "LoadBalanced",  # of a worker: a group that scales
+            "ServiceRole": outputs["ServiceRoleName"],
+        },
+        "aws:elasticbeanstalk:healthreporting:system": {"SystemType": "enhanced"},
+        "aws:elasticbeanstalk:command": {"BatchSizeType": "Fixed", "BatchSize": "1"},
+        "aws:autoscaling:updatepolicy:rollingupdate": {"RollingUpdateEnabled": "true", "RollingUpdateType": "Health"},
+        ENVIRONMENT: {**properties, **choices.properties},
+    }
+    instance_types = INSTANCE_TYPES[choices.arch]
+    if instance_types:
+        options["aws:ec2:instances"] = {"InstanceTypes": instance_types, "SupportedArchitectures": choices.arch}
     if choices.alarm_email:
         options["aws:elasticbeanstalk:sns:topics"] = {
             "Notification Endpoint": choices.alarm_email,
             "Notification Protocol": "email",
         }
-    if choices.secrets:
-        options[SECRETS] = dict(choices.secrets)
+    if secrets:
+        options[SECRETS] = secrets
+    return options
+
+
+def _properties(outputs: Mapping[str, str]) -> dict[str, str]:
+    properties = {
+        "EFS_FILE_SYSTEM_ID": outputs["FileSystemId"],
+        "EFS_MODELS_ACCESS_POINT": outputs["ModelsAccessPointId"],
+        "EFS_STATUS_ACCESS_POINT": outputs["StatusAccessPointId"],
+    }
+    if "QueueUrl" in outputs:
+        properties |= {
+            "MODEL_API_JOBS_TABLE": outputs["TableName"],
+            "MODEL_API_JOBS_BUCKET": outputs["BucketName"],
+            "MODEL_API_JOBS_QUEUE_URL": outputs["QueueUrl"],
+        }
+    return properties
+
+
+def _document(tier: str, kind: str, options: Options) -> dict[str, Any]:
     return {
         "AWSConfigurationTemplateVersion": "1.1.0.0",
         "EnvironmentConfigurationMetadata": {"Description": "Written by scripts/create-efs"},
-        "EnvironmentTier": {"Name": "WebServer", "Type": "Standard"},
+        "EnvironmentTier": {"Name": tier, "Type": kind},
         "OptionSettings": options,
     }
 

@@ -1,4 +1,4 @@
-"""The file system's CloudFormation stack: created, updated, or cleared away after a creation that failed."""
+"""A CloudFormation stack: created, updated, or cleared away after a creation that failed."""
 
 import sys
 import time
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "efs_layout" / "efs.yaml"
+EFS_TEMPLATE = Path(__file__).resolve().parents[2] / "efs_layout" / "efs.yaml"
+JOBS_TEMPLATE = Path(__file__).resolve().parent / "jobs.yaml"
 _NEVER_CAME_UP = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED")
 _LOOK_EVERY_S = 5.0
 
@@ -14,8 +15,9 @@ _LOOK_EVERY_S = 5.0
 class Stack:
     """One stack by its name."""
 
-    def __init__(self, cloudformation: Any, name: str, look_every_s: float = _LOOK_EVERY_S) -> None:
-        self._cloudformation, self._name, self._look_every_s = cloudformation, name, look_every_s
+    def __init__(self, cloudformation: Any, name: str, template: Path, look_every_s: float = _LOOK_EVERY_S) -> None:
+        self._cloudformation, self._name, self._template = cloudformation, name, template
+        self._look_every_s = look_every_s
 
     def parameters(self) -> dict[str, str]:
         """Of the stack as it is; {} where there is none, or where it never came up. Waits for a change under way."""
@@ -28,7 +30,7 @@ class Stack:
         """Create it, or update it; wait; its outputs. SystemExit with CloudFormation's reason if that fails."""
         request = {
             "StackName": self._name,
-            "TemplateBody": TEMPLATE.read_text(),
+            "TemplateBody": self._template.read_text(),
             "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             "Capabilities": ["CAPABILITY_IAM"],
         }

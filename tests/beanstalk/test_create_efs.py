@@ -12,7 +12,7 @@ import pytest
 from scripts.beanstalk.create_efs import decide, parse, stack_parameters
 from scripts.beanstalk.network import network, zones_with
 from scripts.beanstalk.saved_configuration import SECRETS, Choices, saved_configuration
-from scripts.beanstalk.stack import Stack
+from scripts.beanstalk.stack import EFS_TEMPLATE, Stack
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
 from tests.rigs.project import ROOT
@@ -220,7 +220,7 @@ class FakeCloudFormation:
 )
 def test_a_stack_that_never_came_up_is_cleared_away(status: str | None, calls: list[str]) -> None:
     cloudformation = FakeCloudFormation(status)
-    Stack(cloudformation, "model-api-efs").put({"VpcId": "vpc-1"})
+    Stack(cloudformation, "model-api-efs", EFS_TEMPLATE).put({"VpcId": "vpc-1"})
     assert cloudformation.calls == calls
 
 
@@ -236,5 +236,5 @@ def test_a_stack_that_never_came_up_is_cleared_away(status: str | None, calls: l
 )
 def test_what_an_interrupted_run_began_is_waited_for(statuses: list[str | None], calls: list[str]) -> None:
     cloudformation = FakeCloudFormation(*statuses)
-    Stack(cloudformation, "model-api-efs", look_every_s=0).put({"VpcId": "vpc-1"})
+    Stack(cloudformation, "model-api-efs", EFS_TEMPLATE, look_every_s=0).put({"VpcId": "vpc-1"})
     assert cloudformation.calls == calls

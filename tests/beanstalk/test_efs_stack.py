@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from model_api.publishing import changes as store_changes
 from model_api.repository import layout as repository
 from model_api.repository.manifest import NAME_PATTERN
 from scripts.beanstalk.saved_configuration import shares_cache
+from scripts.beanstalk.template import read_template
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
 from tests.rigs.project import ROOT
@@ -19,23 +19,9 @@ TEMPLATE = ROOT / "efs_layout" / "efs.yaml"
 AUTHOR_TEMPLATE = ROOT / "efs_layout" / "author.yaml"
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms (!Ref X, !GetAtt X.Y) as {"Ref": "X"}, {"GetAtt": "X.Y"}."""
-
-
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {suffix: loader.construct_scalar(node)}
-    assert isinstance(node, yaml.SequenceNode)
-    return {suffix: loader.construct_sequence(node, deep=True)}
-
-
-_Loader.add_multi_constructor("!", _short_form)
-
-
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
-    document = yaml.load(TEMPLATE.read_text(), _Loader)
+    document = read_template(TEMPLATE)
     return dict(document["Resources"])
 
 
@@ -89,7 +75,7 @@ def test_the_access_points_share_one_user(resources: dict[str, Any]) -> None:
 
 
 def test_an_author_s_own_access_point_shows_one_model_and_its_policy_no_other() -> None:
-    document = yaml.load(AUTHOR_TEMPLATE.read_text(), _Loader)
+    document = read_template(AUTHOR_TEMPLATE)
     own = dict(document["Resources"])
     point = own["AccessPoint"]["Properties"]
     assert point["RootDirectory"]["Path"] == {"Sub": "/store/models/${Model}"}

@@ -11,11 +11,11 @@ import requests
 
 from tests.jobs.test_server import finished
 from tests.rigs.author import Author
-from tests.rigs.fleet import OPTIONS, Cloud, cloud
+from tests.rigs.fleet import Cloud, cloud
 from tests.rigs.models import tiny_model
 from tests.rigs.polling import wait_until
 from tests.rigs.server import Server
-from tests.rigs.sqs_daemon import SqsDaemon
+from tests.rigs.sqs_daemon import sqs_daemon
 
 pytestmark = pytest.mark.integration
 
@@ -26,6 +26,7 @@ class Fleet:
     web: Server
     worker: Server
     queue_url: str
+    dead_letters_url: str
     bucket: str
 
     def post_as_daemon(self, path: str, body: Any, **headers: str) -> requests.Response:
@@ -40,19 +41,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     (folder / "efs").mkdir()
     Author(folder / "efs").publish(tiny_model(folder / "model", seed=1), "tiny")
     with cloud(folder) as aws:
-        table, bucket, queue_url = aws.new_table(), aws.new_bucket(), aws.new_queue()
+        found = aws.put_resources()
         settings = {
             "MODEL_API_EFS_ROOT": folder / "efs",
-            "MODEL_API_JOBS_TABLE": table,
-            "MODEL_API_JOBS_BUCKET": bucket,
-            "MODEL_API_JOBS_QUEUE_URL": queue_url,
             "MODEL_API_JOB_LEASE_S": 3,
-            "AWS_ENDPOINT_URL_DYNAMODB": aws.dynamodb_url,
-            "AWS_ENDPOINT_URL_S3": aws.moto_url,
-            "AWS_ENDPOINT_URL_SQS": aws.moto_url,
-            "AWS_DEFAULT_REGION": OPTIONS["region_name"],
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            **aws.environment(found),
         }
         web = Server(folder / "web", settings)
         worker = Server(folder / "worker", {**settings, "MODEL_API_ROLE": "worker"})
@@ -61,14 +54,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                 instance.start()
             for instance in (web, worker):
                 instance.wait_until_ready()
-            yield Fleet(aws, web, worker, queue_url, bucket)
+            yield Fleet(aws, web, worker, found.queue_url, found.dead_letters_url, found.bucket)
         finally:
             web.close()
             worker.close()
 
 
 def test_workers_do_what_the_web_instance_was_asked_for(fleet: Fleet) -> None:
-    with SqsDaemon(fleet.aws, fleet.queue_url, lambda: f"{fleet.worker.url}/worker/jobs") as daemon:
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url) as daemon:
         bodies = [{"model": "tiny", "inputs": [f"text {i}"] * (1 if i else 300)} for i in range(10)]
         ids = [fleet.web.post("/jobs", {"kind": "predict", **body}).json()["id"] for body in bodies]
         for job_id, body in zip(ids, bodies, strict=True):
@@ -93,7 +86,7 @@ def test_a_message_twice_too_late_or_of_nobody_changes_nothing(fleet: Fleet) -> 
 
 def test_a_killed_workers_jobs_are_done_by_the_next(fleet: Fleet) -> None:
     inputs = ["the cat was published once"] * 1000
-    with SqsDaemon(fleet.aws, fleet.queue_url, lambda: f"{fleet.worker.url}/worker/jobs", connections=4):
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url, connections=4):
         ids = [
             fleet.web.post("/jobs", {"kind": "predict", "model": "tiny", "inputs": [f"{i}", *inputs[1:]]}).json()["id"]
             for i in range(4)
@@ -132,31 +125,73 @@ def test_the_clock_sweeps(fleet: Fleet) -> None:
     assert fleet.post_as_daemon("/worker/cron/other", {}).status_code == 404
 
 
-def test_an_upload_into_the_bucket_starts_its_job(fleet: Fleet) -> None:
-    content = b"id,text\n1,first\n2,second\n"
+def asked_upload(fleet: Fleet, content: bytes) -> dict[str, Any]:
     job = {"kind": "file", "model": "tiny"}
-    asked = fleet.web.post("/uploads", {"content_type": "text/csv", "size": len(content), "job": job}).json()
-    assert "X-Amz-Signature" in asked["url"]
-    assert requests.put(asked["url"], data=content, headers=asked["headers"], timeout=30).status_code == 200
+    found: dict[str, Any] = fleet.web.post(
+        "/uploads", {"content_type": "text/csv", "size": len(content), "job": job}
+    ).json()
+    assert "X-Amz-Signature" in found["url"]
+    return found
+
+
+def send(asked: dict[str, Any], content: bytes) -> int:
+    return requests.put(asked["url"], data=content, headers=asked["headers"], timeout=30).status_code
+
+
+def test_an_upload_into_the_bucket_starts_its_job(fleet: Fleet) -> None:
+    """The bucket tells the queue (with a quoted key), the daemon the worker; nobody asks for the job."""
+    content = b"id,text\n1,first\n2,second\n"
+    asked = asked_upload(fleet, content)
+    assert send(asked, content) == 200
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url) as daemon:
+        found = wait_until(
+            lambda: next(
+                (job for job in fleet.web.get("/jobs?kind=file&status=succeeded").json()["jobs"]), None
+            ),
+            within_s=60,
+            what="the file's job",
+        )
+    assert found is not None
+    assert any("ObjectCreated" in body and status == 200 for body, status in daemon.answers)
+    leads = fleet.web.get(f"/jobs/{found['id']}/result")
+    rows = requests.get(leads.headers["location"], timeout=30).text.splitlines()
+    assert [row.split(",")[0] for row in rows] == ["id", "1", "2"]
+
+
+def test_events_of_uploads_may_be_odd_or_come_twice(fleet: Fleet) -> None:
+    content = b"id,text\n1,other\n"
+    asked = asked_upload(fleet, content)
+    assert send(asked, content) == 200
     key = next(
         found["Key"]
         for found in fleet.aws.client("s3").list_objects_v2(Bucket=fleet.bucket, Prefix="uploads/")["Contents"]
         if asked["id"] in found["Key"]
     )
-    quoted = key.replace(".", "%2E")
-    event = {"Records": [{"s3": {"bucket": {"name": fleet.bucket}, "object": {"key": quoted}}}]}
+    event = {"Records": [{"s3": {"bucket": {"name": fleet.bucket}, "object": {"key": key.replace(".", "%2E")}}}]}
     assert fleet.post_as_daemon("/worker/jobs", {"Event": "s3:TestEvent"}).json() == {"ignored": True}
     started = [fleet.post_as_daemon("/worker/jobs", event).json()["uploads"][0] for _ in range(2)]
     assert started[0] == started[1]
-    with SqsDaemon(fleet.aws, fleet.queue_url, lambda: f"{fleet.worker.url}/worker/jobs"):
-        found = finished(fleet.web, started[0])
-    assert found["status"] == "succeeded", found
-    leads = fleet.web.get(f"/jobs/{started[0]}/result")
-    rows = requests.get(leads.headers["location"], timeout=30).text.splitlines()
-    assert [row.split(",")[0] for row in rows] == ["id", "1", "2"]
+    assert len(started[0]) == 64
     keys = ("results/x", "uploads/x", "uploads/" + "0" * 64)
     others = {"Records": [{"s3": {}}, *({"s3": {"object": {"key": key}}} for key in keys)]}
     assert fleet.post_as_daemon("/worker/jobs", others).status_code == 200
+
+
+def test_what_is_no_message_ends_among_the_dead_letters(fleet: Fleet) -> None:
+    sqs = fleet.aws.client("sqs")
+    sqs.send_message(QueueUrl=fleet.queue_url, MessageBody="no JSON at all")
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url, error_s=0) as daemon:
+        wait_until(
+            lambda: sqs.receive_message(QueueUrl=fleet.dead_letters_url).get("Messages"), within_s=60, what="a dead letter"
+        )
+    assert [status for body, status in daemon.answers if body == "no JSON at all"] == [400] * 10
+
+
+def test_the_clocks_own_messages_have_no_body(fleet: Fleet) -> None:
+    tasks = {"sweep": "/worker/cron/sweep"}
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url, tasks=tasks) as daemon:
+        wait_until(lambda: any("scheduled" in body for body, _ in daemon.answers), within_s=30, what="a tick")
+    assert {status for body, status in daemon.answers if "scheduled" in body} == {200}
 
 
 def test_a_store_that_is_down_loses_nothing(fleet: Fleet, tmp_path: Path) -> None:

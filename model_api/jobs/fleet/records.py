@@ -1,4 +1,5 @@
-"""Jobs in one DynamoDB table, with an index for each question that is asked of them."""
+"""Jobs in one DynamoDB table, with an index for each question that is asked of them: scripts/beanstalk/jobs.yaml defines
+both."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,49 +16,6 @@ WHAT = "the table of the jobs"
 BY_STATUS, BY_OWNER, BY_EXPIRY, BY_NOTICE = "by_status", "by_owner", "by_expiry", "by_notice"
 _REFUSED = "ConditionalCheckFailedException"
 _CLOCK_ERROR_S = 2.0  # the Date header has whole seconds, and the way takes some time
-_SHOWN = ["status", "kind", "expires", "ready_at"]  # in every index, to choose by
-
-
-def table_definition(name: str) -> dict[str, Any]:
-    """For CreateTable, and for who writes it down for CloudFormation."""
-
-    def index(index_name: str, partition: str, sort: str) -> dict[str, Any]:
-        keys = {partition, sort, "id"}
-        return {
-            "IndexName": index_name,
-            "KeySchema": [
-                {"AttributeName": partition, "KeyType": "HASH"},
-                {"AttributeName": sort, "KeyType": "RANGE"},
-            ],
-            "Projection": {
-                "ProjectionType": "INCLUDE",
-                "NonKeyAttributes": [shown for shown in _SHOWN if shown not in keys],
-            },
-        }
-
-    types = {
-        "id": "S",
-        "status": "S",
-        "created": "N",
-        "listed_for": "S",
-        "listed_at": "S",
-        "alive": "S",
-        "expires": "N",
-        "notice": "S",
-        "notify_at": "N",
-    }
-    return {
-        "TableName": name,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": key, "AttributeType": kind} for key, kind in types.items()],
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [
-            index(BY_STATUS, "status", "created"),
-            index(BY_OWNER, "listed_for", "listed_at"),
-            index(BY_EXPIRY, "alive", "expires"),
-            index(BY_NOTICE, "notice", "notify_at"),
-        ],
-    }
 
 
 class DynamoRecords:

@@ -43,8 +43,7 @@ def tick(name: str) -> ApiResponse:
         flask.abort(404)
     sweeper = current_jobs().parts.sweeper
     dropped = sweeper.drop_expired()
-    sweeper.wake_waiting()
-    return json_response({"dropped": dropped})
+    return json_response({"dropped": dropped, "woken": sweeper.wake_waiting()})
 
 
 def _take_note(record: Any) -> str:
