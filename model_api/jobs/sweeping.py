@@ -111,4 +111,3 @@ class Sweeper:
             return False
         self._queue.objects.remove(key)
         return True
-

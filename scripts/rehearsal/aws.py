@@ -1,6 +1,6 @@
 """What a fleet's jobs use of AWS, running here: Amazon's own DynamoDB Local, and S3, SQS and CloudFormation by moto.
 
-moto's DynamoDB isn't used: it loses races. The table, the bucket and the queues are those of scripts/beanstalk/jobs.yaml.
+moto's DynamoDB isn't used: it loses races. Table, bucket and queues are those of scripts/beanstalk/jobs.yaml.
 """
 
 import contextlib

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from moto.core.common_models import CloudFormationModel
 from moto.core.responses import ActionResult
 from moto.efs.models import AccessPoint, FileSystem
 from moto.elasticbeanstalk.exceptions import InvalidParameterValueError
@@ -45,6 +46,33 @@ def arn_attribute(resource: AccessPoint | FileSystem, name: str) -> str:
     """Fn::GetAtt of the two, which moto's CloudFormation lacks."""
     assert name == "Arn"
     return str(resource.file_system_arn if isinstance(resource, FileSystem) else resource.access_point_arn)
+
+
+class Secret(CloudFormationModel):
+    """AWS::SecretsManager::Secret in a stack, which moto's CloudFormation lacks: an ARN, and nothing behind it."""
+
+    __module__ = "moto.secretsmanager.stacks"  # which moto tells the service by
+
+    def __init__(self, name: str, account: str, region: str) -> None:
+        self.physical_resource_id = f"arn:aws:secretsmanager:{region}:{account}:secret:{name}-abcdef"
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "Name"
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::SecretsManager::Secret"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
+    ) -> "Secret":
+        return cls(resource_name, account_id, region_name)
+
+    @classmethod
+    def update_from_cloudformation_json(cls, original_resource: "Secret", *args: Any, **kwargs: Any) -> "Secret":
+        return original_resource
 
 
 def now() -> dt.datetime:
@@ -151,7 +179,7 @@ def actions(beanstalk: Beanstalk) -> dict[str, Callable[[EBResponse], ActionResu
             "PlatformArn": PLATFORM_ARN,
             "CNAME": f"{name}.us-east-1.elasticbeanstalk.com",
             "EndpointURL": f"{name}.us-east-1.elb.amazonaws.com",
-            "Tier": parameters.get("Tier") or {"Name": "WebServer", "Type": "Standard", "Version": "1.0"},
+            "Tier": {"Version": "1.0", **(parameters.get("Tier") or {"Name": "WebServer", "Type": "Standard"})},
             "Status": "Ready",
             "Health": "Green",
             "HealthStatus": "Ok",

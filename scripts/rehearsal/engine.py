@@ -18,15 +18,20 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from scripts.rehearsal.ebextensions import Extensions, extensions_of
-from scripts.rehearsal.skeleton import WEB_SERVICE
+from scripts.rehearsal.skeleton import SQSD_SERVICE, WEB_SERVICE
 
+ROOT = Path(__file__).resolve().parents[2]
 APP = Path("/var/app")
 STAGING, CURRENT = APP / "staging", APP / "current"
 VENV = APP / "venv" / "staging-rehearsal"
 DEPLOYMENT = Path("/opt/elasticbeanstalk/deployment")
 ENVIRONMENT = "aws:elasticbeanstalk:application:environment"
+SQSD = "aws:elasticbeanstalk:sqsd"
+SQSD_CONFIG = "/etc/aws-sqsd.json"
 NGINX_STAGING = Path("/var/proxy/staging/nginx")
 
 
@@ -62,6 +67,8 @@ class Engine:
         self._flip()
         self._step("nginx restart", ["systemctl", "restart", "nginx"])
         self._step("nginx enable", ["systemctl", "enable", "nginx"])
+        if SQSD in self.options:
+            self._start_sqsd(self.options[SQSD])
         self._run_hooks("postdeploy", CURRENT)
 
     def _read_extensions(self) -> Extensions:
@@ -137,6 +144,28 @@ class Engine:
         self._step("nginx test", ["nginx", "-t", "-c", str(NGINX_STAGING / "nginx.conf")])
         shutil.rmtree("/etc/nginx")
         shutil.copytree(NGINX_STAGING, "/etc/nginx", symlinks=True)
+
+    def _start_sqsd(self, options: dict[str, str]) -> None:
+        """The worker tier's daemon, with the tasks of cron.yaml; which instance leads is the options' to say here."""
+        tasks = {}
+        if options.get("IsLeader") == "true" and (CURRENT / "cron.yaml").exists():
+            tasks = {task["name"]: task["url"] for task in yaml.safe_load((CURRENT / "cron.yaml").read_text())["cron"]}
+        config = {
+            "queue_url": options["WorkerQueueURL"],
+            "http_path": options["HttpPath"],
+            "mime_type": options["MimeType"],
+            "http_connections": int(options["HttpConnections"]),
+            "inactivity_timeout_s": float(options["InactivityTimeout"]),
+            "visibility_timeout_s": int(options["VisibilityTimeout"]),
+            "error_visibility_timeout_s": int(options["ErrorVisibilityTimeout"]),
+            "tasks": tasks,
+            "tasks_every_s": float(options.get("TasksEvery", "300")),
+        }
+        Path(SQSD_CONFIG).write_text(json.dumps(config))
+        service = SQSD_SERVICE.replace("@VENV@", str(VENV)).replace("@CONFIG@", SQSD_CONFIG)
+        Path("/etc/systemd/system/sqsd.service").write_text(service.replace("@ROOT@", str(ROOT)))
+        self._step("sqsd restart", ["systemctl", "restart", "sqsd"])
+        self._step("sqsd enable", ["systemctl", "enable", "sqsd"])
 
     def _timed(self, name: str, action: Any) -> None:
         start = time.monotonic()

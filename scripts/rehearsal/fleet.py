@@ -43,7 +43,7 @@ class DeploymentFailed(Exception):
 
 @dataclass
 class Instance:
-    """A web instance, and what its last deployment did when: seconds since its launch."""
+    """An instance, and what its last deployment did when: seconds since its launch."""
 
     machine: Machine
     launched: float
@@ -59,11 +59,17 @@ class Instance:
 
 
 class Fleet:
-    """`options`: the environment's settings as eb sent them. `backing`: the file system's stand-in."""
+    """An environment. `options`: its settings as eb sent them. `backing`: the file system's stand-in."""
 
     def __init__(
-        self, folder: Path, network: Network, backing: Path, options: Mapping[str, Mapping[str, str]], health_path: str
+        self,
+        folder: Path,
+        network: Network,
+        backing: Path,
+        options: Mapping[str, Mapping[str, str]],
+        health_path: str | None,
     ) -> None:
+        """Without a `health_path` it is a worker environment: no balancer, and a daemon on each instance instead."""
         self.folder = folder
         self.network = network
         self.backing = backing
@@ -75,26 +81,35 @@ class Fleet:
         self.skeleton.mkdir(parents=True)
         write_skeleton(self.skeleton)
         self.image: Path | None = None
-        self.balancer = Balancer(
-            folder / "balancer",
-            network,
-            path=health_path,
-            interval_s=CHECK_INTERVAL_S,
-            threshold=THRESHOLD,
-            idle_s=int(self.options.get("aws:elbv2:loadbalancer", {}).get("IdleTimeout", "50")),
-        )
+        self._balancer = None
+        if health_path is not None:
+            self._balancer = Balancer(
+                folder / "balancer",
+                network,
+                path=health_path,
+                interval_s=CHECK_INTERVAL_S,
+                threshold=THRESHOLD,
+                idle_s=int(self.options.get("aws:elbv2:loadbalancer", {}).get("IdleTimeout", "50")),
+            )
+
+    @property
+    def balancer(self) -> Balancer:
+        """Of a web environment."""
+        assert self._balancer is not None
+        return self._balancer
 
     # --- One instance ---------------------------------------------------------------------------------------------
 
     def launch(self) -> Instance:
         """A bare instance, in the target group from the start: its health checks alone keep traffic away."""
         self.launches += 1
-        name = f"web-{self.launches}"
+        name = f"{'web' if self._balancer else 'worker'}-{self.launches}"
         launched = time.monotonic()
         machine = Machine(name, self.folder / name, self.network, [self.skeleton], self.backing, self.image)
         machine.boot()
         instance = Instance(machine, launched)
-        self.balancer.register(machine.address)
+        if self._balancer:
+            self._balancer.register(machine.address)
         self.instances.append(instance)
         return instance
 
@@ -120,11 +135,15 @@ class Fleet:
 
     def terminate(self, instance: Instance, drain_s: float = DRAIN_S) -> None:
         """Scale-in: no new requests, time for those under way, then the power goes."""
-        self.balancer.deregister(instance.address, drain_s)
+        if self._balancer:
+            self._balancer.deregister(instance.address, drain_s)
         instance.machine.power_off()
         self.instances.remove(instance)
 
     def wait_in_service(self, instance: Instance) -> None:
+        """In a balancer's eyes; a worker's deployment has waited until it is ready."""
+        if self._balancer is None:
+            return
         if not self.balancer.wait_healthy(instance.address, READY_TIMEOUT_S):
             raise DeploymentFailed(
                 instance.name, [*instance.steps, Step("health check", 0, ""), Step("aborted", 0, "")]
@@ -171,7 +190,8 @@ class Fleet:
         self.bundle = bundle
 
     def close(self) -> None:
-        self.balancer.close()
+        if self._balancer:
+            self._balancer.close()
         for instance in self.instances:
             instance.machine.power_off()
 

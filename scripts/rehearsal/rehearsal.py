@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from scripts.rehearsal import aws
+from scripts.rehearsal.engine import SQSD
 from scripts.rehearsal.fleet import ENVIRONMENT, Fleet
-from scripts.rehearsal.network import Network
+from scripts.rehearsal.network import Network, inside
 from scripts.rehearsal.publisher import Publisher
 from scripts.rehearsal.traffic import Reply, request
 from scripts.rehearsal.upload import ROOT, Owner
@@ -22,34 +24,47 @@ SCALED = {
     "EFS_MOUNT_PAUSE_S": "1",
     "READY_DEADLINE_S": "180",
     "WHEELHOUSE": "/efs/wheelhouse",
+    "MODEL_API_JOB_LEASE_S": "5",
 }
+SCALED_SQSD = {"ErrorVisibilityTimeout": "1", "TasksEvery": "5"}
 
 
 class Rehearsal:
     """A whole installation. Close it to take everything away; `work` and all in it goes too.
 
-    `owner` has created the environment already, `environment` is its name.
+    `owner` has created the environment already, `environment` is its name; `workers` that of a worker environment,
+    whose table, bucket and queue are then here too, in a name space of their own.
     """
 
-    def __init__(self, owner: Owner, environment: str, properties: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, owner: Owner, environment: str, properties: dict[str, str] | None = None, workers: str | None = None
+    ) -> None:
         self.undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo_on_failure:
             undo_on_failure.callback(self.undo.close)
-            self._set_up(owner, environment, properties or {})
+            self._set_up(owner, environment, properties or {}, workers)
             undo_on_failure.pop_all()
 
-    def _set_up(self, owner: Owner, environment: str, properties: dict[str, str]) -> None:
+    def _set_up(self, owner: Owner, environment: str, properties: dict[str, str], workers: str | None) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="rehearsal-"))
         self.undo.callback(shutil.rmtree, self.work, ignore_errors=True)
         self.work.chmod(0o755)
         self.network = Network()
         self.undo.callback(self.network.close)
+        if workers is not None:
+            properties = {**properties, **self._aws()}
         options = owner.options(environment)
         self.properties = options[ENVIRONMENT]
         self.properties.update({**SCALED, **properties})
         self.backing = self._file_system()
         self.fleet = Fleet(self.work / "fleet", self.network, self.backing, options, "/readyz")
         self.undo.callback(self.fleet.close)
+        if workers is not None:
+            options = owner.options(workers)
+            options[ENVIRONMENT].update({**SCALED, **properties})
+            options[SQSD].update({**SCALED_SQSD, "WorkerQueueURL": self.resources.queue_url})
+            self.workers = Fleet(self.work / "workers", self.network, self.backing, options, None)
+            self.undo.callback(self.workers.close)
         names = {
             "FileSystem": self.properties["EFS_FILE_SYSTEM_ID"],
             "AuthorsAccessPoint": self.authors_access_point,
@@ -59,6 +74,20 @@ class Rehearsal:
         self.undo.callback(self.publisher.machine.power_off)
         self.publisher.set_up(names)
         self.client, _ = self.network.join("client")
+
+    def _aws(self) -> dict[str, str]:
+        """What the jobs' stack would have made; the properties that lead to it."""
+        name, address = self.network.join("aws")
+        folder = self.work / "aws"
+        folder.mkdir()
+        within = ["ip", "netns", "exec", name]
+        self.aws_name = name
+        self.aws = self.undo.enter_context(
+            aws.cloud(folder, (8100, 5000), host=address, within=within, entering=lambda: inside(name))
+        )
+        with inside(name):
+            self.resources = self.aws.put_resources()
+        return self.aws.environment(self.resources)
 
     def _file_system(self) -> Path:
         """The stand-in's folders, named after the access points; two of them show the same store."""
@@ -81,7 +110,10 @@ class Rehearsal:
         `environ` is the machine's own: it says how the real package registry is reached.
         """
         wheels = CACHE / "wheelhouse"
-        locked = [(owner.folder / name).read_bytes() for name in ("requirements.txt", "requirements-torch.txt")]
+        locked = [
+            (owner.folder / name).read_bytes()
+            for name in ("requirements.txt", "requirements-torch.txt", "requirements-fleet.txt")
+        ]
         sums = hashlib.sha256(b"".join(locked)).hexdigest()[:16]
         if not list(wheels.glob(f"*-{sums}/SHA256SUMS")):
             python = str(ROOT / ".venv/bin/python")

@@ -53,6 +53,15 @@ ExecStart=@COMMAND@
 Restart=always
 StandardOutput=append:/var/log/web.stdout.log
 """
+# Beanstalk's own program; this one needs boto3, which a fleet's instances have.
+SQSD_SERVICE = """\
+[Service]
+Type=simple
+WorkingDirectory=@ROOT@
+EnvironmentFile=/opt/elasticbeanstalk/deployment/env
+ExecStart=@VENV@/bin/python -m scripts.rehearsal.sqsd @CONFIG@
+Restart=always
+"""
 NGINX_SERVICE = """\
 [Service]
 Type=simple

@@ -1,10 +1,10 @@
-"""Beanstalk's worker daemon, as far as an application can tell: takes messages off a queue and posts them to this machine.
+"""Beanstalk's worker daemon, as far as an application can tell: takes messages off a queue and posts them.
 
-usage (inside a machine):  python -m scripts.rehearsal.sqsd CONFIG     CONFIG: the fields of Config as JSON
+usage (inside a machine):  python -m scripts.rehearsal.sqsd CONFIG     CONFIG: a file with the fields of Config as JSON
 
-As documented: only 200 deletes a message; another answer, or none within the inactivity time-out, hides it for the error
-time and lets it come again; a connection that is closed in the middle of a request is posted again at once. Periodic
-tasks (cron.yaml) are messages of the same queue, put there by the leader alone, and posted without a body.
+As documented: only 200 deletes a message; another answer, or none within the inactivity time-out, hides it for the
+error time and lets it come again; a connection that is closed in the middle of a request is posted again at once.
+Periodic tasks (cron.yaml) are messages of the same queue, put there by the leader alone, and posted without a body.
 """
 
 import http.client
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,7 +41,9 @@ class Config:
 class Sqsd:
     """`with Sqsd(...)` takes messages until the block ends; `answers` are (body, status), 0 for none."""
 
-    def __init__(self, config: Config, new_client: Callable[[], Any], base_url: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, config: Config, new_client: Callable[[], Any], base_url: Callable[[], str] | None = None
+    ) -> None:
         """`new_client` makes a client of SQS per thread; `base_url` replaces the configured one, and may change."""
         self._config = config
         self._base_url = base_url or (lambda: config.base_url)
@@ -63,7 +66,10 @@ class Sqsd:
         while not self._stopping.wait(self._config.tasks_every_s):
             for name, path in self._config.tasks.items():
                 values = (path, name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-                told = {key: {"DataType": "String", "StringValue": value} for key, value in zip(ATTRIBUTES, values, strict=True)}
+                told = {
+                    key: {"DataType": "String", "StringValue": value}
+                    for key, value in zip(ATTRIBUTES, values, strict=True)
+                }
                 body = "elasticbeanstalk scheduled job"
                 sqs.send_message(QueueUrl=self._config.queue_url, MessageBody=body, MessageAttributes=told)
 
@@ -133,7 +139,7 @@ class Sqsd:
 def main() -> None:
     import boto3  # the application's own, on a machine
 
-    config = Config(**json.loads(sys.argv[1]))
+    config = Config(**json.loads(Path(sys.argv[1]).read_text()))
     with Sqsd(config, lambda: boto3.client("sqs")):
         threading.Event().wait()
 

@@ -108,7 +108,7 @@ class Owner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         # eb ends some failures with 0 and an ERROR line.
         if done.returncode != 0 or "ERROR:" in done.stdout:

@@ -11,7 +11,7 @@ import yaml
 from model_api.errors import SettingsError
 from model_api.settings import Settings
 from model_api.web.server.front import IDLE_S
-from scripts.beanstalk.saved_configuration import ENVIRONMENT
+from scripts.beanstalk.saved_configuration import ENVIRONMENT, SQSD, WEB, WORKER
 from scripts.rehearsal.ebextensions import extensions_of
 from tests.rigs.get_config import write_get_config
 from tests.rigs.nginx import render_limits
@@ -20,8 +20,8 @@ from tests.rigs.stand_in_service import stand_in_app
 
 OPTIONS = extensions_of(ROOT / ".ebextensions").option_settings
 SETTINGS = Settings.from_env(OPTIONS[ENVIRONMENT])
-ALB_IDLE_S = int(OPTIONS["aws:elbv2:loadbalancer"]["IdleTimeout"])
-PROCESS = OPTIONS["aws:elasticbeanstalk:environment:process:default"]
+ALB_IDLE_S = int(WEB["aws:elbv2:loadbalancer"]["IdleTimeout"])
+PROCESS = WEB["aws:elasticbeanstalk:environment:process:default"]
 # Beanstalk's own nginx configuration; keepalive_timeout stands in its server block and can't be changed from outside.
 NGINX_KEEPALIVE_S = 60
 SYSTEMD_STOP_S = 90
@@ -89,7 +89,7 @@ def test_a_changed_deadline_reaches_nginx(tmp_path: Path) -> None:
 
 
 def test_a_worker_waits_longer_than_the_daemon_can(tmp_path: Path) -> None:
-    daemon_at_most_s = 1800  # InactivityTimeout of aws:elasticbeanstalk:sqsd
+    daemon_at_most_s = int(WORKER[SQSD]["InactivityTimeout"])
     limits = rendered(tmp_path, {"MODEL_API_ROLE": "worker"})
     assert seconds(limits["worker"]) > daemon_at_most_s
 

@@ -10,6 +10,7 @@ from model_api.publishing import changes as store_changes
 from model_api.repository import layout as repository
 from model_api.repository.manifest import NAME_PATTERN
 from scripts.beanstalk.saved_configuration import shares_cache
+from scripts.beanstalk.stack import JOBS_TEMPLATE
 from scripts.beanstalk.template import read_template
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
@@ -33,7 +34,9 @@ def statements(resources: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def test_lint() -> None:
     if not (DEPLOY_BIN / "cfn-lint").exists():
         missing("scripts/setup-deploy --dev has not been run")
-    done = subprocess.run([DEPLOY_BIN / "cfn-lint", TEMPLATE, AUTHOR_TEMPLATE], capture_output=True, text=True)
+    done = subprocess.run(
+        [DEPLOY_BIN / "cfn-lint", TEMPLATE, AUTHOR_TEMPLATE, JOBS_TEMPLATE], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 

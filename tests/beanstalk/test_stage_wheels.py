@@ -59,11 +59,15 @@ class Instance:
         toy, rough = self.registry.add_wheel("toy", "1.0"), self.registry.add_source("rough", "2.0")
         self.requirements.write_text(f"{pinned('toy', '1.0', toy)}\n{pinned('rough', '2.0', rough)}\n")
         (self.bundle / "requirements-torch.txt").write_text("# no hash\ntorch==9.9.9\n")
+        self.registry.add_wheel("cloud", "3.0", requires="toy")
+        self.registry.add_wheel("toy", "2.0", content="newer than the lock")
+        (self.bundle / "requirements-fleet.txt").write_text("cloud==3.0\n")
         (self.bundle / "requirements.lock").unlink(missing_ok=True)
 
     @property
     def key(self) -> str:
-        lock = b"".join((self.bundle / name).read_bytes() for name in ("requirements.txt", "requirements-torch.txt"))
+        names = ("requirements.txt", "requirements-torch.txt", "requirements-fleet.txt")
+        lock = b"".join((self.bundle / name).read_bytes() for name in names)
         return f"{PLATFORM}-{hashlib.sha256(lock).hexdigest()[:16]}"
 
     def run(self) -> subprocess.CompletedProcess[str]:
@@ -71,10 +75,10 @@ class Instance:
         script = ["bash", str(self.bundle / ".platform/bin/stage_wheels")]
         return subprocess.run(script, capture_output=True, text=True, timeout=60)
 
-    def pip_install(self, registry: str) -> subprocess.CompletedProcess[str]:
+    def pip_install(self, registry: str, file: str = "requirements.txt") -> subprocess.CompletedProcess[str]:
         """What Beanstalk runs then, with nothing but the configuration that was written for it."""
         site = self.folder / "site"
-        command = [sys.executable, "-m", "pip", "install", "-r", str(self.requirements), "--target", str(site)]
+        command = [sys.executable, "-m", "pip", "install", "-r", str(self.bundle / file), "--target", str(site)]
         # As settings of the environment: with a configuration file pip would read the host's files too.
         written = configparser.ConfigParser()
         written.read(self.pip_conf)
@@ -161,7 +165,7 @@ def test_a_wheelhouse_holds_all_that_an_instance_installs(instance: Instance) ->
     house = instance.folder / "efs/wheelhouse"
     filled = instance.fill_wheelhouse(house)
     assert filled.returncode == 0, filled.stderr
-    assert f"3 wheels in {house}/{instance.key}" in filled.stdout
+    assert f"4 wheels in {house}/{instance.key}" in filled.stdout
     instance.properties |= {"WHEELHOUSE": str(house), "TORCH_INDEX_URL": "file:///nowhere"}
     done = instance.run()
     assert done.returncode == 0, done.stderr
@@ -169,6 +173,9 @@ def test_a_wheelhouse_holds_all_that_an_instance_installs(instance: Instance) ->
     installing = instance.pip_install("file:///nowhere")
     assert installing.returncode == 0, installing.stderr
     assert instance.installed() == {"rough": "built", "torch": "CPU", "toy": ""}
+    installing = instance.pip_install("file:///nowhere", "requirements-fleet.txt")
+    assert installing.returncode == 0, installing.stderr
+    assert instance.installed() == {"cloud": "", "rough": "built", "torch": "CPU", "toy": ""}
 
 
 def test_a_wheelhouse_is_not_filled_with_what_isnt_locked(instance: Instance) -> None:

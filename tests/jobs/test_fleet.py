@@ -145,9 +145,7 @@ def test_an_upload_into_the_bucket_starts_its_job(fleet: Fleet) -> None:
     assert send(asked, content) == 200
     with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url) as daemon:
         found = wait_until(
-            lambda: next(
-                (job for job in fleet.web.get("/jobs?kind=file&status=succeeded").json()["jobs"]), None
-            ),
+            lambda: next((job for job in fleet.web.get("/jobs?kind=file&status=succeeded").json()["jobs"]), None),
             within_s=60,
             what="the file's job",
         )
@@ -182,7 +180,9 @@ def test_what_is_no_message_ends_among_the_dead_letters(fleet: Fleet) -> None:
     sqs.send_message(QueueUrl=fleet.queue_url, MessageBody="no JSON at all")
     with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url, error_s=0) as daemon:
         wait_until(
-            lambda: sqs.receive_message(QueueUrl=fleet.dead_letters_url).get("Messages"), within_s=60, what="a dead letter"
+            lambda: sqs.receive_message(QueueUrl=fleet.dead_letters_url).get("Messages"),
+            within_s=60,
+            what="a dead letter",
         )
     assert [status for body, status in daemon.answers if body == "no JSON at all"] == [400] * 10
 

@@ -71,6 +71,7 @@ OPTIONS: dict[str, dict[str, Check]] = {
         "Subnets": subnets,
         "VPCId": matching(r"vpc-[0-9a-f]+"),
     },
+    "aws:elasticbeanstalk:application": {"Application Healthcheck URL": matching(r"(HTTPS?:\d+)?/\S*")},
     "aws:elasticbeanstalk:application:environment": {},  # names are our own; see the test of their size
     "aws:elasticbeanstalk:application:environmentsecrets": {},
     "aws:elasticbeanstalk:cloudwatch:logs": {
@@ -118,6 +119,18 @@ OPTIONS: dict[str, dict[str, Check]] = {
     "aws:elasticbeanstalk:managedactions:platformupdate": {
         "UpdateLevel": one_of("patch", "minor"),
         "InstanceRefreshEnabled": boolean,
+    },
+    "aws:elasticbeanstalk:sqsd": {
+        "WorkerQueueURL": matching(r"https://\S+"),
+        "HttpPath": matching(r"/\S*"),
+        "MimeType": matching(r"[a-z]+/[a-z0-9.+-]+"),
+        "HttpConnections": integer(1, 100),
+        "ConnectTimeout": integer(1, 60),
+        "InactivityTimeout": integer(1, 36000),
+        "VisibilityTimeout": integer(0, 43200),
+        "ErrorVisibilityTimeout": integer(0, 43200),
+        "RetentionPeriod": integer(60, 1209600),
+        "MaxRetries": integer(1, 100),
     },
     "aws:elbv2:listener:443": {
         "ListenerEnabled": boolean,

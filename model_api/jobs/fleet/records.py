@@ -1,5 +1,5 @@
-"""Jobs in one DynamoDB table, with an index for each question that is asked of them: scripts/beanstalk/jobs.yaml defines
-both."""
+"""Jobs in one DynamoDB table, with an index for each question that is asked of them: scripts/beanstalk/jobs.yaml
+defines both."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
