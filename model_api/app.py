@@ -13,6 +13,7 @@ from model_api.web import problems, responses
 from model_api.web.metrics import Metrics
 from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
+from model_api.web.protocols import openai, openai_files, openai_shape
 from model_api.web.requests import ApiRequest
 from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity, uploads, worker
 from model_api.web.schemas import Problem
@@ -69,7 +70,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.extensions["model_api_jobs"] = Jobs(service, settings, lambda: open_jobs(service, settings, problems.described))
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
-    problems.register(app)
+    problems.register(app, {openai_shape.PREFIX: openai_shape.shaped})
     for module in (
         similarity,
         predictions,
@@ -78,6 +79,8 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
         jobs,
         uploads,
         worker,
+        openai,
+        openai_files,
         cache,
         health,
         home,

@@ -18,11 +18,14 @@ def moment(unix_s: float | None) -> str | None:
 
 def job_document(job: Job, *, with_result: bool = True) -> dict[str, Any]:
     """`result` where it is small, else `result_url`, which leads to an address signed when it is asked."""
+    progress: dict[str, Any] = {"done": job.progress.done, "total": job.progress.total, "unit": job.progress.unit}
+    if job.progress.errors:
+        progress["errors"] = job.progress.errors
     document: dict[str, Any] = {
         "id": job.id,
         "kind": job.kind,
         "status": str(job.status),
-        "progress": {"done": job.progress.done, "total": job.progress.total, "unit": job.progress.unit},
+        "progress": progress,
         "attempts": job.attempts,
         "model": job.model,
         "version": job.version,

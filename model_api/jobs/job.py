@@ -54,6 +54,7 @@ class Progress:
     done: int = 0
     total: int = 0
     unit: str = "inputs"
+    errors: int = 0  # of those done, so many with an error of their own; known at the end
 
 
 @dataclass(frozen=True, kw_only=True)

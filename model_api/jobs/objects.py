@@ -54,6 +54,9 @@ class Objects(Protocol):
     def address(self, key: str, media_type: str, file_name: str, now: float) -> str:
         """A URL, or a path on this server, that gives the object to whoever has it, for an hour."""
 
+    def keys(self, kind: str) -> Iterator[str]:
+        """All of that kind, in no order."""
+
     def old_keys(self, kind: str, older_than_s: float) -> Iterator[str]:
         """Keys of that kind whose objects are at least so old, for the search for orphans."""
 
@@ -199,6 +202,9 @@ class FileObjects:
     def address(self, key: str, media_type: str, file_name: str, now: float) -> str:
         path = f"/jobs/objects/{quote(key)}"
         return f"{path}?{self._signer.query('GET', path, int(now) + ADDRESS_VALID_S, type=media_type, name=file_name)}"
+
+    def keys(self, kind: str) -> Iterator[str]:
+        yield from (f"{kind}/{file.name}" for file in (self._folder / kind).glob("[!.]*"))
 
     def old_keys(self, kind: str, older_than_s: float) -> Iterator[str]:
         """Leftovers of writers that died are removed on the way."""

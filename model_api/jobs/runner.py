@@ -76,10 +76,13 @@ class Run:
         """Sleep; True at once when nobody wants the result any more."""
         return self._ended.wait(timeout_s)
 
-    def advance(self, done: int, total: int | None = None, unit: str | None = None) -> None:
+    def advance(self, done: int, total: int | None = None, unit: str | None = None, errors: int = 0) -> None:
         """So much is done. Work that never says so is held to be hanging after a while."""
         self.progress = Progress(
-            done, self.progress.total if total is None else total, self.progress.unit if unit is None else unit
+            done,
+            self.progress.total if total is None else total,
+            self.progress.unit if unit is None else unit,
+            errors,
         )
         self.moved_s = time.monotonic()
 

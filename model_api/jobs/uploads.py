@@ -47,6 +47,8 @@ class Upload:
     sha256: str | None
     expires: float
     job: Mapping[str, Any] | None  # to start when the bytes are there
+    file_name: str = ""  # as its sender calls it; shown, and nothing more
+    purpose: str = ""  # "batch" for what OpenAI's protocol calls a file
     received_bytes: int | None = None  # once it is accepted
     received_sha256: str | None = None
 
@@ -64,7 +66,15 @@ class Uploads:
         self._max_bytes = max_bytes
 
     def ask(
-        self, owner: str, content_type: str, size: int | None, sha256: str | None, job: Mapping[str, Any] | None
+        self,
+        owner: str,
+        content_type: str,
+        size: int | None,
+        sha256: str | None,
+        job: Mapping[str, Any] | None,
+        *,
+        file_name: str = "",
+        purpose: str = "",
     ) -> Upload:
         """Raises InvalidInput for what would not be accepted."""
         if content_type not in TYPES:
@@ -79,6 +89,8 @@ class Uploads:
             sha256=sha256,
             expires=self._now() + VALID_S,
             job=job,
+            file_name=file_name,
+            purpose=purpose,
         )
         put(self._objects, _key(ASKED, upload.id), orjson.dumps(upload))
         return upload
@@ -130,6 +142,22 @@ class Uploads:
         if accepted is None:
             accepted = self._accept(upload, self._look_at(upload))
         return accepted
+
+    def accepted(self, owner: str, purpose: str) -> list[Upload]:
+        """All of that owner whose bytes were accepted, newest first. Reads each of them."""
+        found = []
+        for key in self._objects.keys(ACCEPTED):
+            with contextlib.suppress(ObjectGone):
+                found.append(Upload(**orjson.loads(read(self._objects, key))))
+        mine = [upload for upload in found if (upload.owner, upload.purpose) == (owner, purpose)]
+        return sorted(mine, key=lambda upload: (-upload.expires, upload.id))
+
+    def remove(self, upload_id: str, owner: str) -> None:
+        """Forget it and its bytes; a job that works on it fails. Raises UnknownUpload."""
+        if self.asked(upload_id).owner != owner:
+            raise UnknownUpload(_unknown(upload_id))
+        for kind in (BYTES, ACCEPTED, ASKED):
+            self._objects.remove(_key(kind, upload_id))
 
     def drop_old(self, is_used: Callable[[str], bool]) -> int:
         """Remove uploads that are a day old and that no job waits for; how many."""

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, QueueFull, VersionNotLoaded
+from model_api.jobs.files.batches import BATCH
 from model_api.jobs.files.predictors import CALLER
-from model_api.jobs.files.work import FileWork, check_table
+from model_api.jobs.files.work import FileWork, batch_model, check_table
 from model_api.jobs.objects import Objects
 from model_api.jobs.queue import JobQueue
 from model_api.jobs.runner import Outcome, Run
@@ -24,6 +25,7 @@ from model_api.serving.documents import (
     scores_document,
     similarity_document,
 )
+from model_api.serving.openai_embeddings import TASK as EMBEDDING
 from model_api.tasks import is_long_running
 
 Found = TypeVar("Found")
@@ -33,7 +35,7 @@ PART_INPUTS = 16  # of a call: what a cancelled job still computes, and how fine
 DEFAULT_COLUMN = "text"
 QUEUE_FULL_S = 0.5
 MAX_SWAPS = 5  # how often a job begins again because its model was swapped under it
-PREDICT, SIM, SCORE, FILE = "predict", "sim", "score", "file"
+PREDICT, SIM, SCORE, FILE = "predict", "sim", "score", "file"  # and BATCH, which only its own protocol asks for
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ def canonical_work(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in parameters.items() if name != "column"}
         wanted = {"column": parameters.get("column", DEFAULT_COLUMN), "content_type": upload.content_type}
         return {"call": FILE, "model": name, "sha256": upload.received_sha256, **wanted, "parameters": rest}
+    if kind == BATCH:
+        upload = body["file"]
+        wanted = {"content_type": upload.content_type, "endpoint": body["endpoint"], "metadata": body["metadata"]}
+        return {"call": BATCH, "model": "", "sha256": upload.received_sha256, **wanted, "parameters": {}}
     inputs = body["inputs"] if isinstance(body["inputs"], list) else [body["inputs"]]
     return {"call": PREDICT, "model": name, "inputs": inputs, "parameters": parameters}
 
@@ -85,12 +91,18 @@ def examine(service: ModelService, objects: Objects, kind: str, body: Mapping[st
     elif work["call"] == FILE:
         check_table(objects, body["file"].key, work["content_type"], work["column"])
         weights = service.predict_weights(address or "", [], work["parameters"], context)
+    elif work["call"] == BATCH:
+        address = batch_model(objects, body["file"].key)
+        weights = service.predict_weights(address, [], {}, context)
+        if weights.task != EMBEDDING:
+            raise InvalidInput(f"{weights.model} serves {weights.task}, not {EMBEDDING}", "/input_file_id")
+        work["model"] = weights.model
     elif address is not None:
         weights = service.predict_weights(address, work["inputs"], parameters, context)
         if kind in TASKS and weights.task != kind:
             raise InvalidInput(f"{weights.model} serves {weights.task}, not {kind}", "/model")
     items = work.get("texts", work.get("inputs", work.get("targets", [])))
-    unit = {SIM: "texts", SCORE: "pairs", FILE: "rows"}.get(kind, "inputs")
+    unit = {SIM: "texts", SCORE: "pairs", FILE: "rows", BATCH: "rows"}.get(kind, "inputs")
     return Asked(kind, work, weights, "@" in (address or ""), len(items), unit)
 
 
@@ -119,7 +131,7 @@ class Work:
         job = run.job
         assert job.work is not None
         work: dict[str, Any] = orjson.loads(self._queue.content(job.work))
-        if work["call"] == FILE:
+        if work["call"] in (FILE, BATCH):
             return self._file_work(run, {**work, "key": upload_key(job.upload or "")})
         if work["call"] == SCORE and "model" not in work:
             return Outcome(dump(scores_document(self._scores(run, work, work["predictions"], "/predictions"))))

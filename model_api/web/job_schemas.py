@@ -93,6 +93,7 @@ class JobProgress(BaseModel):
     done: int
     total: int
     unit: str
+    errors: int | None = Field(None, description="Rows of a file with an error of their own, once all are done.")
 
 
 class JobState(BaseModel):

@@ -5,7 +5,7 @@ RFC 9457, with `request_id` and, for bodies, `errors`: a list of {"pointer", "de
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -196,5 +196,13 @@ def _answer_http(error: HTTPException) -> ApiResponse:
     return response
 
 
-def register(app: Flask) -> None:
-    app.register_error_handler(Exception, answer_error)
+def register(app: Flask, shapes: Mapping[str, Callable[[ApiResponse], ApiResponse]]) -> None:
+    """`shapes`: how problems below a path are told to other people's clients."""
+
+    def answer(error: Exception) -> ApiResponse:
+        response = answer_error(error)
+        path = current_request().path
+        shape = next((shape for prefix, shape in shapes.items() if path.startswith(prefix)), None)
+        return response if shape is None or not response.mimetype.endswith("problem+json") else shape(response)
+
+    app.register_error_handler(Exception, answer)

@@ -38,8 +38,12 @@ def rendered(folder: Path, properties: dict[str, str] | None) -> dict[str, str]:
     render_limits(folder, properties)
     written = (folder / "nginx/conf.d/elasticbeanstalk/limits.conf").read_text()
     limits = dict(re.findall(r"^(\w+) (\S+);$", written, re.MULTILINE))
-    for name, figure in (("worker", "proxy_read_timeout"), ("uploads", "client_max_body_size")):
-        limits[name] = "".join(re.findall(rf"^location ~ \^/{name}/ {{\n    {figure} (\S+);$", written, re.MULTILINE))
+    for place, figure, name in (
+        ("worker/", "proxy_read_timeout", "worker"),
+        (r"(uploads/|v1/files$)", "client_max_body_size", "uploads"),
+    ):
+        found = re.findall(rf"^location ~ \^/{re.escape(place)} {{\n    {figure} (\S+);$", written, re.MULTILINE)
+        limits[name] = "".join(found)
     return limits
 
 

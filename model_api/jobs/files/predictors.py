@@ -132,7 +132,7 @@ class ServiceAsker:
     def ask(self, inputs: Sequence[Any]) -> list[Any]:
         context = CallContext(time.monotonic() + self._timeout_s, CALLER, CALLER, self._has_left, no_cache=True)
         try:
-            found = self._service.predict(self._model, inputs, self._parameters, context)
+            return self.answers(inputs, context)
         except InvalidInput as error:
             if (index := index_of(error.pointer)) is None:
                 raise Hopeless(str(error)) from error
@@ -147,6 +147,10 @@ class ServiceAsker:
             raise TryLater(str(error), 0.1) from error
         except ModelApiError as error:
             raise TryLater(str(error), 0.1) from error
+
+    def answers(self, inputs: Sequence[Any], context: CallContext) -> list[Any]:
+        """One per input, as JSON has it. Raises what the service does."""
+        found = self._service.predict(self._model, inputs, self._parameters, context)
         return list(orjson.loads(orjson.dumps(list(found.predictions), option=orjson.OPT_SERIALIZE_NUMPY)))
 
     def close(self) -> None:

@@ -13,8 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from model_api.jobs.files.forms import open_form, render_header, render_row
 from model_api.jobs.files.predictors import Asker, Hopeless, OneFails, RowRefused, TryLater
-from model_api.jobs.files.tables import Row, open_reader, render_header, render_row
+from model_api.jobs.files.tables import Row
 from model_api.repository.files import locked_file, write_aside
 
 NOTE_EVERY_S = 1.0  # a note waits for the disk; what is lost with a crash is this much work
@@ -61,7 +62,7 @@ def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], stop:
     identity = {**job.identity, "column": job.column, **_identity_of(job.source)}
     total_bytes = job.source.stat().st_size
     with job.source.open("rb") as source:
-        reader = open_reader(job.form, source, job.column)
+        reader = open_form(job.form, source, job.column)
         with _only_writer(partial) as target:
             note = _read_note(note_path, partial, identity)
             target.truncate(note.target_bytes)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, JobsDown, ModelApiError, VersionNotLoaded
+from model_api.jobs.files.batches import BATCH, BODY, BatchAsker, model_of
+from model_api.jobs.files.forms import open_form
 from model_api.jobs.files.predictors import CALLER, Hopeless, ServiceAsker
 from model_api.jobs.files.run import Job as FileRun
 from model_api.jobs.files.run import run as run_file
@@ -22,6 +24,7 @@ ENDS = {CSV: "csv", JSON_LINES: "jsonl"}
 LOOK_ROWS = 10_000  # counted between looks at whether anybody still wants it
 OLD_S = 86400.0
 MAX_SWAPS = 5
+BATCH_CALLS = {"rows_per_request": 1, "requests_at_once": 16}
 
 
 def check_table(objects: Objects, key: str, content_type: str, column: str) -> None:
@@ -36,6 +39,15 @@ def check_table(objects: Objects, key: str, content_type: str, column: str) -> N
         raise InvalidInput(str(error), place) from None
 
 
+def batch_model(objects: Objects, key: str) -> str:
+    """The model that a batch file asks for. Raises InvalidInput where it is none."""
+    try:
+        with objects.reader(key) as stream:
+            return model_of(stream)
+    except BadTable as error:
+        raise InvalidInput(str(error), "/input_file_id") from None
+
+
 class FileWork:
     """Does file jobs, on the runner's threads."""
 
@@ -48,7 +60,10 @@ class FileWork:
 
     def __call__(self, run: Run, work: Mapping[str, Any]) -> Outcome:
         """Raises InvalidInput for a file that is no table, what the model's calls raise, and CallerLeft."""
-        job, form = run.job, FORMS[work["content_type"]]
+        job = run.job
+        if work["call"] == BATCH:
+            work = {**work, "column": BODY}
+        form = BATCH if work["call"] == BATCH else FORMS[work["content_type"]]
         source = self._source(work["key"], self._scratch / job.id)
         run.advance(0, self._count_rows(run, source, form, work["column"]), "rows")
         version = job.version
@@ -73,7 +88,7 @@ class FileWork:
                 file_key=key,
                 file_bytes=n_bytes,
                 media_type=work["content_type"],
-                file_name=f"{job.id[:16]}.predictions.{ENDS[form]}",
+                file_name=f"{job.id[:16]}.predictions.{ENDS.get(form, JSON_LINES)}",
             )
         raise DeadlineExceeded(f"{work['model']} was swapped {MAX_SWAPS} times while the job ran")
 
@@ -87,7 +102,8 @@ class FileWork:
 
     def _run(self, run: Run, work: Mapping[str, Any], source: Path, form: str, address: str, digest: str) -> Path:
         folder = self._scratch / run.job.id
-        asker = ServiceAsker(self._service, address, work["parameters"], self._call_timeout_s, run.has_left)
+        kind = BatchAsker if form == BATCH else ServiceAsker
+        asker = kind(self._service, address, work["parameters"], self._call_timeout_s, run.has_left)
         file_run = FileRun(
             source,
             folder / "predictions",
@@ -95,6 +111,7 @@ class FileWork:
             work["column"],
             {"digest": digest, "parameters": work["parameters"]},
             neutral=True,
+            **(BATCH_CALLS if form == BATCH else {}),
         )
 
         def progress(rows: int, n_bytes: int, total_bytes: int) -> None:
@@ -104,7 +121,8 @@ class FileWork:
 
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            run_file(file_run, asker, progress, _Stop(run))
+            done = run_file(file_run, asker, progress, _Stop(run))
+            run.advance(done.rows, errors=done.errors)
         except BadTable as error:
             raise InvalidInput(str(error), "/upload") from None
         except Hopeless as error:
@@ -122,7 +140,7 @@ class FileWork:
         rows = 0
         try:
             with source.open("rb") as stream:
-                for rows, _ in enumerate(open_reader(form, stream, column), 1):
+                for rows, _ in enumerate(open_form(form, stream, column), 1):
                     if rows % LOOK_ROWS == 0 and run.has_left():
                         raise CallerLeft("nobody waits for this job")
         except BadTable as error:

@@ -21,7 +21,9 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 8190
 MAX_HEAD_BYTES = 1 << 16
 MAX_AHEAD = 32  # requests that a client may send before it has read the answer to the first
-STREAMED_METHOD = "PUT"  # of uploads, which may be larger than memory
+# Uploads, which may be larger than memory.
+STREAMED_METHOD = "PUT"
+STREAMED_POST = b"/v1/files"
 SMALL_BODY_BYTES = 1 << 14  # so much is not worth counting
 
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
@@ -171,7 +173,9 @@ class RequestReader:
         if self._parser.should_upgrade():
             return  # it is read again, see feed
         self.in_body = True
-        request.streamed = request.method == STREAMED_METHOD
+        request.streamed = request.method == STREAMED_METHOD or (
+            request.method == "POST" and request.path == STREAMED_POST
+        )
         if request.streamed:
             self.complete.append(request)
             return

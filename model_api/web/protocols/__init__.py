@@ -1,0 +1,1 @@
+"""Other people's interfaces: what their clients, unmodified, send and read."""
