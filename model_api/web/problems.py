@@ -203,6 +203,6 @@ def register(app: Flask, shapes: Mapping[str, Callable[[ApiResponse], ApiRespons
         response = answer_error(error)
         path = current_request().path
         shape = next((shape for prefix, shape in shapes.items() if path.startswith(prefix)), None)
-        return response if shape is None or not response.mimetype.endswith("problem+json") else shape(response)
+        return response if shape is None or response.mimetype != "application/problem+json" else shape(response)
 
     app.register_error_handler(Exception, answer)

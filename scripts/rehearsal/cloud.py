@@ -48,7 +48,7 @@ def arn_attribute(resource: AccessPoint | FileSystem, name: str) -> str:
     return str(resource.file_system_arn if isinstance(resource, FileSystem) else resource.access_point_arn)
 
 
-class Secret(CloudFormationModel):
+class Secret(CloudFormationModel):  # type: ignore[misc] # moto isn't where types are checked
     """AWS::SecretsManager::Secret in a stack, which moto's CloudFormation lacks: an ARN, and nothing behind it."""
 
     __module__ = "moto.secretsmanager.stacks"  # which moto tells the service by

@@ -31,7 +31,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def told(api: Server) -> dict[str, Any]:
     if not list(DEPLOY_BIN.parent.glob("lib/*/site-packages/openai")):
         missing("scripts/setup-deploy --dev has not been run")
-    command = [DEPLOY_BIN / "python", "-m", "tests.clients.openai_driver", api.url, "tiny"]
+    command = [str(DEPLOY_BIN / "python"), "-m", "tests.clients.openai_driver", api.url, "tiny"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

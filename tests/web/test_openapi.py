@@ -43,6 +43,7 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 def test_it_has_every_route(document: dict[str, Any]) -> None:
     app = stand_in_app()[0]
     rules = {rule.rule.replace("<", "{").replace(">", "}") for rule in app.url_map.iter_rules()}
+    rules = {rule for rule in rules if not rule.startswith("/v1/")}  # OpenAI's own document has those
     assert set(document["paths"]) == rules - {
         "/docs/{name}",
         "/problems/{slug}",
