@@ -8,6 +8,7 @@ from typing import Any
 
 from model_api.errors import JobsDown, WorkerVanished
 from model_api.jobs.documents import notice
+from model_api.jobs.files.parts import Sharing
 from model_api.jobs.files.work import FileWork
 from model_api.jobs.notices import SECRET_PREFIX, Notifier, key_of
 from model_api.jobs.objects import FileObjects, Objects, Signer, read_secret
@@ -157,6 +158,11 @@ def open_fleet(service: ModelService, settings: Settings, problem_of: Described)
     )
 
 
+def _sharing(queue: JobQueue, local: Local | None) -> Sharing | None:
+    """Files are shared where there are other machines to share with."""
+    return Sharing(queue) if local is None else None
+
+
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,12 +188,15 @@ def _assembled(
     close: Callable[[], None],
 ) -> Parts:
     uploads = Uploads(queue.objects, queue.records.now, max_bytes=settings.max_upload_bytes)
-    file_work = FileWork(service, queue.objects, scratch, settings.job_timeout_s)
+    sharing = _sharing(queue, local)
+    file_work = FileWork(service, queue.objects, scratch, settings.job_timeout_s, sharing)
 
     def drop_unused() -> None:
         used = queue.uploads_waited_for()
         uploads.drop_old(lambda upload_id: upload_id in used)
         file_work.drop_old()
+        if sharing is not None:
+            sharing.drop_old()
 
     sweeper = Sweeper(queue, settings.job_lease_s, problem_of(WorkerVanished(VANISHED)), is_gone, drop_unused)
     timeouts = {"call_timeout_s": settings.request_timeout_s, "job_timeout_s": settings.job_timeout_s}

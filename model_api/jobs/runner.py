@@ -53,13 +53,16 @@ class Outcome:
     file_bytes: int = 0
     media_type: str = "application/json"
     file_name: str = ""
+    then: Callable[[], None] = lambda: None  # once it is noted
 
 
 class Run:
     """One claimed job while it is worked on. The work asks it whether to go on, and tells it how far it got."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, run_also: Callable[[str], Job | None] = lambda job_id: None) -> None:
+        """`run_also` runs another job meanwhile, on the same thread; see Runner.run_one."""
         self.job = job
+        self.run_also = run_also
         self._ended = threading.Event()
         self.progress = job.progress
         self.noted = job.progress  # as the record has it
@@ -170,7 +173,7 @@ class Runner:
 
     def _run(self, job: Job) -> Job | None:
         """Work on a claimed job until that is over, one way or the other; None if its lease was lost."""
-        run = Run(job)
+        run = Run(job, self.run_one)
         with self._lock:
             self._runs[job.id] = run
         if self._stopping.is_set():
@@ -194,7 +197,13 @@ class Runner:
         queue, job = self._queue, run.job
         try:
             outcome = self._work(run)
-            return lambda: queue.succeed(job, self._payload(job, outcome), outcome.weights, run.progress)
+
+            def succeed() -> Job:
+                after = queue.succeed(job, self._payload(job, outcome), outcome.weights, run.progress)
+                outcome.then()
+                return after
+
+            return succeed
         except PASSING as error:
             log.info("job postponed", extra={"fields": {"job": job.id, "reason": str(error)}})
             return lambda: queue.postpone(job, POSTPONE_S)

@@ -9,6 +9,7 @@ import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, QueueFull, VersionNotLoaded
 from model_api.jobs.files.batches import BATCH
+from model_api.jobs.files.parts import PART
 from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.files.work import FileWork, batch_model, check_table
 from model_api.jobs.objects import Objects
@@ -133,6 +134,8 @@ class Work:
         work: dict[str, Any] = orjson.loads(self._queue.content(job.work))
         if work["call"] in (FILE, BATCH):
             return self._file_work(run, {**work, "key": upload_key(job.upload or "")})
+        if work["call"] == PART:
+            return self._file_work(run, work)
         if work["call"] == SCORE and "model" not in work:
             return Outcome(dump(scores_document(self._scores(run, work, work["predictions"], "/predictions"))))
         document, found = self._answered(run, work)

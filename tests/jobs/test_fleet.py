@@ -175,6 +175,31 @@ def test_events_of_uploads_may_be_odd_or_come_twice(fleet: Fleet) -> None:
     assert fleet.post_as_daemon("/worker/jobs", others).status_code == 200
 
 
+def test_a_large_file_is_shared_and_outlives_a_killed_worker(fleet: Fleet) -> None:
+    n_rows = 16_000
+    content = b"id,text\n" + b"".join(b"%d,the cat of row %d\n" % (i, i) for i in range(n_rows))
+    asked = asked_upload(fleet, content)
+    assert send(asked, content) == 200
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url, connections=3):
+        job = wait_until(
+            lambda: next((one for one in fleet.web.get("/jobs?status=running").json()["jobs"]), None),
+            within_s=60,
+            what="the file's job",
+        )
+        assert job is not None
+        path = f"/jobs/{job['id']}"
+        wait_until(lambda: fleet.web.get(path).json()["progress"]["done"] > 1000, within_s=60, what="some rows")
+        fleet.worker.kill()
+        fleet.worker.start()
+        fleet.worker.wait_until_ready()
+        found = finished(fleet.web, job["id"], within_s=180)
+    assert (found["status"], found["progress"]["done"]) == ("succeeded", n_rows), found
+    leads = fleet.web.get(f"{path}/result")
+    rows = requests.get(leads.headers["location"], timeout=60).text.splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == [str(i) for i in range(n_rows)]
+    assert not fleet.aws.client("s3").list_objects_v2(Bucket=fleet.bucket, Prefix="parts/").get("Contents")
+
+
 def test_what_is_no_message_ends_among_the_dead_letters(fleet: Fleet) -> None:
     sqs = fleet.aws.client("sqs")
     sqs.send_message(QueueUrl=fleet.queue_url, MessageBody="no JSON at all")

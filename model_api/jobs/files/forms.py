@@ -9,9 +9,9 @@ from model_api.jobs.files.tables import Row
 Reader = tables.CsvReader | tables.JsonLinesReader
 
 
-def open_form(form: str, file: BinaryIO, column: str) -> Reader:
-    """Raises BadTable."""
-    return BatchReader(file) if form == BATCH else tables.open_reader(form, file, column)
+def open_form(form: str, file: BinaryIO, column: str, lines_before: int | None = None) -> Reader:
+    """`lines_before`: of the whole, where `file` is a part of it. Raises BadTable."""
+    return BatchReader(file) if form == BATCH else tables.open_reader(form, file, column, lines_before)
 
 
 def render_header(reader: Reader, *, neutral: bool = False) -> bytes:

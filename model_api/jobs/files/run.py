@@ -35,6 +35,7 @@ class Job:
     rows_per_request: int = 32
     requests_at_once: int = 4
     neutral: bool = False  # see tables.render_row
+    lines_before: int | None = None  # of the whole file, where the source is a part of it
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def run(job: Job, asker: Asker, progress: Callable[[int, int, int], None], stop:
     identity = {**job.identity, "column": job.column, **_identity_of(job.source)}
     total_bytes = job.source.stat().st_size
     with job.source.open("rb") as source:
-        reader = open_form(job.form, source, job.column)
+        reader = open_form(job.form, source, job.column, job.lines_before)
         with _only_writer(partial) as target:
             note = _read_note(note_path, partial, identity)
             target.truncate(note.target_bytes)

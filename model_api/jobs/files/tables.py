@@ -47,23 +47,30 @@ class _Lines:
 class CsvReader:
     """Rows of a CSV file with a header."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, lines_before: int | None = None) -> None:
+        """`lines_before`: of the whole file, where this is a part of it with its header."""
         self._lines = _Lines(file)
         # Strict: else a quote that is never closed makes the rest of the file one field, and nobody is told.
         self._rows = csv.reader(self._lines, strict=True)
         self.columns = next(self._values(), [])
         if not self.columns or len(set(self.columns)) != len(self.columns):
             raise BadTable("the first line must name the columns, each once")
+        self._shift = 0 if lines_before is None else lines_before - self._rows.line_num
 
     @property
     def offset(self) -> int:
         return self._lines.offset
 
+    @property
+    def lines(self) -> int:
+        """Read so far."""
+        return self._rows.line_num
+
     def __iter__(self) -> Iterator[Row]:
         for values in self._values():
             fault = None
             if len(values) != len(self.columns):
-                fault = f"line {self._rows.line_num} has {len(values)} fields, the header {len(self.columns)}"
+                fault = f"line {self.lines + self._shift} has {len(values)} fields, the header {len(self.columns)}"
                 values += [""] * (len(self.columns) - len(values))
             yield Row(dict(zip(self.columns, values, strict=False)), fault)
 
@@ -77,14 +84,17 @@ class CsvReader:
 class JsonLinesReader:
     """Rows of a file with a JSON object on each line."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, lines_before: int | None = None) -> None:
         self._file = file
+        self._shift = lines_before or 0
         self.columns: list[str] = []
         self.offset = 0
+        self.lines = 0
 
     def __iter__(self) -> Iterator[Row]:
         for number, line in enumerate(self._file, 1):
             self.offset += len(line)
+            self.lines = number
             if line.isspace():
                 continue
             try:
@@ -95,7 +105,7 @@ class JsonLinesReader:
             if isinstance(values, dict):
                 yield Row(values)
             else:
-                yield Row({}, f"line {number} is not a JSON object in UTF-8")
+                yield Row({}, f"line {number + self._shift} is not a JSON object in UTF-8")
 
 
 def form_of(path: Path) -> str:
@@ -106,14 +116,14 @@ def form_of(path: Path) -> str:
     return found
 
 
-def open_reader(form: str, file: BinaryIO, column: str) -> CsvReader | JsonLinesReader:
+def open_reader(form: str, file: BinaryIO, column: str, lines_before: int | None = None) -> CsvReader | JsonLinesReader:
     """Raises BadTable."""
     if form == CSV:
-        reader = CsvReader(file)
+        reader = CsvReader(file, lines_before)
         if column not in reader.columns:
             raise BadTable(f"no column {column!r}; there are {', '.join(reader.columns)}")
         return reader
-    return JsonLinesReader(file)
+    return JsonLinesReader(file, lines_before)
 
 
 def render_header(reader: CsvReader | JsonLinesReader, *, neutral: bool = False) -> bytes:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ class S3Objects:
         file = folder / key.replace("/", "-")
         if not file.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            aside = file.with_suffix(".new")
+            aside = file.with_name(f"{file.name}.{secrets.token_hex(8)}")  # two may download it at once
             with self.reader(key) as stream, aside.open("wb") as copy:
                 while chunk := stream.read(1 << 20):
                     copy.write(chunk)
