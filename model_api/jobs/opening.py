@@ -17,7 +17,7 @@ from model_api.jobs.queue import JobQueue
 from model_api.jobs.records import SqliteRecords
 from model_api.jobs.runner import TICK_S, Runner
 from model_api.jobs.sweeping import Sweeper
-from model_api.jobs.uploads import VALID_S, Upload, Uploads
+from model_api.jobs.uploads import VALID_S, Address, Upload, Uploads
 from model_api.jobs.work import Work
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
 from model_api.serving.calls import ModelService
@@ -28,7 +28,7 @@ STUCK_GRACE_S = 60.0
 
 
 Described = Callable[[Exception], Mapping[str, Any]]
-UploadAddress = Callable[[Upload], tuple[str, dict[str, str]]]
+UploadAddress = Callable[[Upload, bool], Address]  # an upload, and whether a form is to send it
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Local:
     objects: FileObjects
     signer: Signer
 
-    def upload_address(self, upload: Upload) -> tuple[str, dict[str, str]]:
-        """A path of this server, and the headers to send."""
+    def upload_address(self, upload: Upload, by_form: bool) -> Address:
+        """A path of this server; it takes no forms."""
         path = f"/uploads/{upload.id}"
         headers = {"Content-Type": upload.content_type}
         if upload.size is not None:
             headers["Content-Length"] = str(upload.size)
-        return f"{path}?{self.signer.query('PUT', path, int(upload.expires))}", headers
+        return Address("PUT", f"{path}?{self.signer.query('PUT', path, int(upload.expires))}", headers)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,13 @@ def open_fleet(service: ModelService, settings: Settings, problem_of: Described)
         wakeup=SqsWakeup(settings.jobs_queue_url) if settings.jobs_queue_url else None,
     )
 
-    def upload_address(upload: Upload) -> tuple[str, dict[str, str]]:
-        return objects.upload_address(upload.key, upload.content_type, upload.size, VALID_S)
+    def upload_address(upload: Upload, by_form: bool) -> Address:
+        asked = (upload.key, upload.content_type, upload.size)
+        if by_form:
+            url, fields = objects.upload_form(*asked, settings.max_upload_bytes, VALID_S)
+            return Address("POST", url, fields=fields)
+        url, headers = objects.upload_address(*asked, VALID_S)
+        return Address("PUT", url, headers)
 
     return _assembled(
         service,

@@ -57,6 +57,16 @@ class Upload:
         return upload_key(self.id)
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where to send the bytes: with `headers` by PUT, or after `fields` in a form by POST."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] | None = None
+    fields: Mapping[str, str] | None = None
+
+
 class Uploads:
     """Any thread. All methods raise JobsDown where the store can't do it."""
 
@@ -96,17 +106,22 @@ class Uploads:
         return upload
 
     def get(self, upload_id: str, owner: str) -> Upload:
-        """An upload whose bytes were accepted. Raises UnknownUpload, UploadConflict where they haven't come, and
-        UploadExpired."""
+        """An upload whose bytes were accepted, at the latest now: a bucket's word that they came may take a while.
+
+        Raises UnknownUpload, UploadRefused, UploadConflict where they haven't come, and UploadExpired.
+        """
         upload = self.asked(upload_id)
         if upload.owner != owner:
             raise UnknownUpload(_unknown(upload_id))
         accepted = self._accepted(upload)
         if accepted is not None:
             return accepted
-        if self._now() >= upload.expires:
-            raise UploadExpired(f"upload {upload_id[:16]} didn't come in time: ask for another")
-        raise UploadConflict(f"the bytes of upload {upload_id[:16]} haven't come yet")
+        try:
+            return self._accept(upload, self._look_at(upload))
+        except UploadConflict:
+            if self._now() >= upload.expires:
+                raise UploadExpired(f"upload {upload_id[:16]} didn't come in time: ask for another") from None
+            raise
 
     def receive(self, upload_id: str, announced: int | None, chunks: Iterable[bytes]) -> Upload:
         """Take the bytes in; the upload as it is then. Memory doesn't grow with them.

@@ -1,6 +1,6 @@
 """Bodies and answers of jobs and uploads, as web/schemas.py has the others."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +46,9 @@ class UploadBody(Body):
     content_type: str = Field(description="text/csv, application/jsonl, video/mp4, video/quicktime or video/x-msvideo")
     size: int | None = Field(None, ge=1, description="Exactly so many bytes; default: whatever comes, up to the limit.")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    method: Literal["PUT", "POST"] = Field(
+        "PUT", description="`POST`: by a form, where a bucket takes it. The answer's `method` is what to do."
+    )
     job: dict[str, Any] | None = Field(None, description="As POST /jobs has it, to start when the bytes are there.")
 
 
@@ -53,7 +56,8 @@ class UploadAddress(BaseModel):
     id: str
     method: str
     url: str = Field(description="Good until `expires`.")
-    headers: dict[str, str] = Field(description="To send with the bytes.")
+    headers: dict[str, str] | None = Field(None, description="To send with the bytes, by PUT.")
+    fields: dict[str, str] | None = Field(None, description="Of the form, before `file`, by POST.")
     expires: str
 
 

@@ -1,5 +1,6 @@
 """A web instance, a worker instance, and between them what AWS would be: every job has one result, the right one."""
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,6 +155,46 @@ def test_an_upload_into_the_bucket_starts_its_job(fleet: Fleet) -> None:
     leads = fleet.web.get(f"/jobs/{found['id']}/result")
     rows = requests.get(leads.headers["location"], timeout=30).text.splitlines()
     assert [row.split(",")[0] for row in rows] == ["id", "1", "2"]
+
+
+def test_a_browser_s_form_sends_into_the_bucket(fleet: Fleet) -> None:
+    content = b"id,text\n1,by form\n"
+    body = {"content_type": "text/csv", "size": len(content), "method": "POST"}
+    asked = fleet.web.post("/uploads", body).json()
+    assert (asked["method"], "headers" in asked) == ("POST", False)
+    policy = json.loads(base64.b64decode(asked["fields"]["policy"]))
+    assert ["content-length-range", len(content), len(content)] in policy["conditions"]
+    assert {"Content-Type": "text/csv"} in policy["conditions"]
+    assert {"key": asked["fields"]["key"]} in policy["conditions"]
+    assert "s3v4" not in asked["url"]
+    assert asked["fields"]["x-amz-algorithm"] == "AWS4-HMAC-SHA256"
+    sent = requests.post(asked["url"], data=asked["fields"], files={"file": ("in.csv", content)}, timeout=30)
+    assert sent.status_code in (200, 201, 204), sent.text
+    job = {"kind": "file", "model": "tiny", "upload": asked["id"]}
+    started = wait_until(
+        lambda: (found := fleet.web.post("/jobs", job)).status in (200, 202) and found, within_s=30, what="the job"
+    )
+    assert started
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url):
+        assert finished(fleet.web, started.json()["id"])["status"] == "succeeded"
+    unbounded = fleet.web.post("/uploads", {"content_type": "text/csv", "method": "POST"}).json()
+    policy = json.loads(base64.b64decode(unbounded["fields"]["policy"]))
+    assert ["content-length-range", 1, 200 * 2**20] in policy["conditions"]
+
+
+def test_a_file_that_was_replaced_after_it_was_accepted_is_refused(fleet: Fleet) -> None:
+    content = b"id,text\n1,accepted\n"
+    asked = asked_upload(fleet, content)
+    assert send(asked, content) == 200
+    s3 = fleet.aws.client("s3")
+    found = s3.list_objects_v2(Bucket=fleet.bucket, Prefix="uploads/")["Contents"]
+    key = next(one["Key"] for one in found if asked["id"] in one["Key"])
+    event = {"Records": [{"s3": {"bucket": {"name": fleet.bucket}, "object": {"key": key}}}]}
+    (job_id,) = fleet.post_as_daemon("/worker/jobs", event).json()["uploads"]
+    s3.put_object(Bucket=fleet.bucket, Key=key, Body=content.replace(b"accepted", b"replaced"))
+    with sqs_daemon(fleet.aws, fleet.queue_url, lambda: fleet.worker.url):
+        job = finished(fleet.web, job_id)
+    assert (job["status"], job["error"]["errors"][0]["pointer"]) == ("failed", "/upload"), job
 
 
 def test_events_of_uploads_may_be_odd_or_come_twice(fleet: Fleet) -> None:

@@ -64,6 +64,14 @@ def test_other_bytes_are_refused_and_dropped(rig: Rig, asked: dict[str, Any], co
         assert send(rig, wanted, right[asked.get("content_type", "text/csv")]).status_code == 200
 
 
+def test_a_server_that_takes_the_bytes_itself_takes_no_form(rig: Rig) -> None:
+    asked = ask(rig, method="POST")
+    assert (asked["method"], "fields" in asked) == ("PUT", False)
+    assert send(rig, asked).status_code == 200
+    refused = rig.client.post("/uploads", json={"content_type": "text/csv", "method": "GET"})
+    assert (refused.status_code, refused.get_json()["errors"][0]["pointer"]) == (422, "/method")
+
+
 def test_it_comes_once(rig: Rig) -> None:
     asked = ask(rig)
     assert send(rig, asked).status_code == 200

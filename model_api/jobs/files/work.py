@@ -20,6 +20,7 @@ from model_api.jobs.files.tables import CSV, JSON_LINES, BadTable, open_reader
 from model_api.jobs.job import Job
 from model_api.jobs.objects import ObjectGone, Objects, new_key
 from model_api.jobs.runner import Outcome, Run
+from model_api.repository.files import hash_file
 from model_api.serving.calls import CallContext, ModelService, Weights
 
 FORMS = {"text/csv": CSV, "application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES}
@@ -75,7 +76,7 @@ class FileWork:
         if call == BATCH:
             work = {**work, "column": BODY}
         form = BATCH if call == BATCH else FORMS[work["content_type"]]
-        source = self._source(work["key"], self._scratch / job.id)
+        source = self._source(work, self._scratch / job.id)
         if work["call"] == PART:
             return self._part(run, work, source, form)
         found = self._surveyed(run, source, form, work["column"])
@@ -195,14 +196,16 @@ class FileWork:
         except BadTable as error:
             raise InvalidInput(str(error), "/upload") from None
 
-    def _source(self, key: str, folder: Path) -> Path:
+    def _source(self, work: Mapping[str, Any], folder: Path) -> Path:
+        """The rows, as they were accepted: whoever has a form for a bucket may send others after that."""
         try:
-            file = self._objects.as_file(key, folder)
-            if file.exists():
-                return file
-        except ObjectGone:
-            pass
-        raise InvalidInput("the upload is kept no longer", "/upload")
+            file = self._objects.as_file(work["key"], folder)
+            _, digest = hash_file(file)
+        except (ObjectGone, FileNotFoundError):
+            raise InvalidInput("the upload is kept no longer", "/upload") from None
+        if work["call"] != PART and digest != work["sha256"]:
+            raise InvalidInput("the upload was changed after it was accepted", "/upload")
+        return file
 
     def _context(self, run: Run) -> CallContext:
         return CallContext(time.monotonic() + self._call_timeout_s, CALLER, CALLER, run.has_left)

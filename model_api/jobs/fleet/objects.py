@@ -100,6 +100,27 @@ class S3Objects:
         with told_as_down(WHAT):
             return str(self._client.generate_presigned_url("put_object", Params=wanted, ExpiresIn=valid_s)), headers
 
+    def upload_form(
+        self, key: str, media_type: str, size: int | None, max_bytes: int, valid_s: int
+    ) -> tuple[str, dict[str, str]]:
+        """Where a browser's form POSTs an object of exactly that size, or up to `max_bytes`; and the form's fields.
+
+        What came before under that key would be replaced: a policy has no condition against it. The application accepts
+        the first that it looks at, and no other.
+        """
+        fields = {"Content-Type": media_type, "success_action_status": "201"}
+        low, high = (1, max_bytes) if size is None else (size, size)
+        conditions = [{name: value} for name, value in fields.items()]
+        with told_as_down(WHAT):
+            made = self._client.generate_presigned_post(
+                self._bucket,
+                checked_key(key),
+                Fields=dict(fields),
+                Conditions=[*conditions, ["content-length-range", low, high]],
+                ExpiresIn=valid_s,
+            )
+        return str(made["url"]), dict(made["fields"])
+
     def keys(self, kind: str) -> Iterator[str]:
         yield from self.old_keys(kind, -CLOCK_ERROR_S)
 

@@ -36,12 +36,12 @@ def ask(body: UploadBody) -> ApiResponse:
         _check_job(body.job)
     parts = current_jobs().parts
     upload = parts.uploads.ask(current_owner(), body.content_type, body.size, body.sha256, body.job)
-    url, headers = parts.upload_address(upload)
+    address = parts.upload_address(upload, body.method == "POST")
     document = {
         "id": upload.id,
-        "method": "PUT",
-        "url": own_origin() + url if url.startswith("/") else url,
-        "headers": headers,
+        "method": address.method,
+        "url": own_origin() + address.url if address.url.startswith("/") else address.url,
+        **({"headers": address.headers} if address.fields is None else {"fields": address.fields}),
         "expires": moment(upload.expires),
     }
     response = json_response(document, 201)
