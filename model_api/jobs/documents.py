@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from model_api.jobs.job import Job, Status
+from model_api.jobs.pipelines import DAILY
 from model_api.jobs.queue import MAX_INLINE_BYTES
 
 
@@ -46,10 +47,11 @@ def job_document(job: Job, *, with_result: bool = True) -> dict[str, Any]:
 
 
 def notice(job: Job) -> bytes:
-    """What the address in `notify` is told. Without the result: whoever is told may not be who may read it."""
+    """What the address in `notify` is told. Without the result: whoever is told may not be who may read it. Whom a
+    pipeline tells is its owner's choice, who gets the summary."""
     document = {
         "type": f"job.{job.status}",
         "timestamp": moment(job.finished),
-        "data": job_document(job, with_result=False),
+        "data": job_document(job, with_result=job.kind == DAILY),
     }
     return orjson.dumps(document)

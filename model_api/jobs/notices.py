@@ -33,6 +33,7 @@ THREADS = 4  # so that a few dead addresses don't keep the others waiting
 LOOK_S = 1.0
 AT_ONCE = 50
 MAX_URL_CHARS = 2048
+TOPIC_PREFIX = "arn:"
 # Networks whose addresses stand for IPv4 ones, which may be anybody's: NAT64, 6to4, Teredo.
 _TRANSLATED = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 
@@ -82,7 +83,7 @@ def check_url(url: str, allowed: Sequence[Network]) -> None:
         raise InvalidInput(str(error), "/notify") from None
 
 
-class _PinnedConnection(http.client.HTTPConnection):
+class PinnedConnection(http.client.HTTPConnection):
     """Speaks to one address, whatever the name means by now."""
 
     def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext | None) -> None:
@@ -101,7 +102,7 @@ def post(url: str, body: bytes, headers: dict[str, str], allowed: Sequence[Netwo
     host, secure = str(parts.hostname), parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     address = public_addresses(host, port, allowed)[0]
-    connection = _PinnedConnection(host, port, address, ssl.create_default_context() if secure else None)
+    connection = PinnedConnection(host, port, address, ssl.create_default_context() if secure else None)
     guard = None
     try:
         connection.connect()
@@ -141,8 +142,16 @@ class Notifier:
     with the same Webhook-Id."""
 
     def __init__(
-        self, records: Records, body_of: Callable[[Job], bytes], *, key: bytes, allowed: Sequence[Network]
+        self,
+        records: Records,
+        body_of: Callable[[Job], bytes],
+        *,
+        key: bytes,
+        allowed: Sequence[Network],
+        publish: Callable[[str, str, bytes], None],
     ) -> None:
+        """`publish(arn, subject, body)` tells a topic of SNS, which only pipelines name. It raises JobsDown."""
+        self._publish = publish
         self._records = records
         self._body_of = body_of
         self._key = key
@@ -173,6 +182,8 @@ class Notifier:
 
     def _tell(self, job: Job) -> bool:
         body = self._body_of(job)
+        if (job.notify or "").startswith(TOPIC_PREFIX):
+            return self._tell_topic(job, body)
         # The same however often it is told, another one when the job is over once more.
         message_id = f"{job.id}-{job.fence}-{job.status}"
         headers = {
@@ -188,6 +199,14 @@ class Notifier:
             return False
         log.info("a notice was answered", extra={"fields": {**fields, "status": status}})
         return 200 <= status < 300
+
+    def _tell_topic(self, job: Job, body: bytes) -> bool:
+        try:
+            self._publish(job.notify or "", f"Model API: {job.kind} has {job.status}", body)
+        except JobsDown as error:
+            log.warning("a notice failed", extra={"fields": {"job": job.id, "try": job.notices, "error": str(error)}})
+            return False
+        return True
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_S):

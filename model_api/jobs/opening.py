@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import JobsDown, WorkerVanished
+from model_api.jobs.daily import Daily
 from model_api.jobs.documents import notice
 from model_api.jobs.files.parts import Sharing
 from model_api.jobs.files.work import FileWork
+from model_api.jobs.job import Job
 from model_api.jobs.notices import SECRET_PREFIX, Notifier, key_of
 from model_api.jobs.objects import FileObjects, Objects, Signer, read_secret
+from model_api.jobs.pipelines import Pipeline
 from model_api.jobs.presence import Presence
 from model_api.jobs.queue import JobQueue
 from model_api.jobs.records import SqliteRecords
 from model_api.jobs.runner import TICK_S, Runner
 from model_api.jobs.sweeping import Sweeper
 from model_api.jobs.uploads import VALID_S, Address, Upload, Uploads
-from model_api.jobs.work import Work
+from model_api.jobs.work import FILE, Work, examine, request_for
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
-from model_api.serving.calls import ModelService
+from model_api.serving.calls import CallContext, ModelService
 from model_api.settings import Settings
 
 VANISHED = "the worker that ran the job was not heard of any more"
 STUCK_GRACE_S = 60.0
+DAILY_TTL_S = 7 * 86400.0  # so that a week's results can be looked at
 
 
 Described = Callable[[Exception], Mapping[str, Any]]
@@ -168,6 +172,15 @@ def _sharing(queue: JobQueue, local: Local | None) -> Sharing | None:
     return Sharing(queue) if local is None else None
 
 
+def _publish_to_topic(arn: str, subject: str, body: bytes) -> None:
+    """Raises JobsDown, without boto3 too."""
+    try:
+        from model_api.jobs.fleet.topics import publish
+    except ImportError as error:
+        raise JobsDown("a topic of SNS is to be told, and boto3 isn't installed: see requirements-fleet.txt") from error
+    publish(arn, subject, body)
+
+
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,12 +216,19 @@ def _assembled(
         if sharing is not None:
             sharing.drop_old()
 
+    def submit(pipeline: Pipeline, upload: Upload, context: CallContext) -> Job:
+        parameters = {**pipeline.parameters, "column": pipeline.column}
+        body = {"model": pipeline.model, "file": upload, "parameters": parameters}
+        asked = examine(service, queue.objects, FILE, body, context)
+        ttl_s = max(settings.job_ttl_s, DAILY_TTL_S)
+        return queue.submit(request_for(FILE, asked, upload=upload.id, owner=upload.owner, ttl_s=ttl_s))[0]
+
     sweeper = Sweeper(queue, settings.job_lease_s, problem_of(WorkerVanished(VANISHED)), is_gone, drop_unused)
     timeouts = {"call_timeout_s": settings.request_timeout_s, "job_timeout_s": settings.job_timeout_s}
     runner = Runner(
         queue,
         sweeper,
-        Work(service, queue, file_work, **timeouts),
+        Work(service, queue, file_work, Daily(service, queue, uploads, settings, submit), **timeouts),
         problem_of,
         worker=worker,
         threads=threads,
@@ -218,5 +238,6 @@ def _assembled(
     )
     notifier = None
     if secret is not None:
-        notifier = Notifier(queue.records, notice, key=key_of(secret), allowed=settings.notify_networks)
+        networks = settings.notify_networks
+        notifier = Notifier(queue.records, notice, key=key_of(secret), allowed=networks, publish=_publish_to_topic)
     return Parts(queue, runner, sweeper, notifier, uploads, upload_address, local, close)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -13,11 +12,12 @@ from model_api.errors import InvalidInput, JobsDown, JobsFull, ModelApiError
 from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.job import Job, Status, canonical
 from model_api.jobs.job import fingerprint as fingerprint_of
-from model_api.jobs.notices import check_url
-from model_api.jobs.opening import Parts
-from model_api.jobs.queue import JobQueue, Request
+from model_api.jobs.notices import TOPIC_PREFIX, check_url
+from model_api.jobs.opening import DAILY_TTL_S, Parts
+from model_api.jobs.pipelines import DAILY, checked_date, pipeline_of
+from model_api.jobs.queue import JobQueue
 from model_api.jobs.uploads import Upload, Uploads
-from model_api.jobs.work import canonical_work, examine
+from model_api.jobs.work import Asked, canonical_work, examine, request_for
 from model_api.serving.calls import CallContext, ModelService
 from model_api.settings import Settings
 
@@ -104,26 +104,33 @@ class Jobs:
         if upload is not None:
             body = {**body, "file": self.parts.uploads.get(upload, owner)}
         asked = examine(self._service, self.parts.objects, kind, body, context)
-        weights = asked.weights
-        repeatable = weights is None or weights.repeatable
         return queue.submit(
-            Request(
-                kind=kind,
-                work=asked.work,
-                model=weights.model if weights else None,
-                version=weights.version if weights else None,
-                digest=weights.digest if weights else None,
-                pinned=asked.pinned,
+            request_for(
+                kind,
+                asked,
                 upload=upload,
                 owner=owner,
                 ttl_s=self._settings.job_ttl_s if ttl_s is None else ttl_s,
-                nonce="" if repeatable else secrets.token_hex(16),
                 idempotency_key=idempotency_key,
                 notify=notify,
-                total=asked.total,
-                unit=asked.unit,
             )
         )
+
+    def submit_daily(self, name: str, day: str | None, owner: str) -> tuple[Job, bool]:
+        """The job of that pipeline for that day (today), and whether this request began it: twice is harmless.
+
+        Raises InvalidInput, JobsFull, JobsDown.
+        """
+        queue, settings = self.queue, self._settings
+        pipeline = pipeline_of(settings.pipelines, name)
+        day = checked_date(day, queue.records.now())
+        if pipeline.notify is not None and not pipeline.notify.startswith(TOPIC_PREFIX):
+            check_url(pipeline.notify, settings.notify_networks)
+        asked = Asked(DAILY, {"call": DAILY, "pipeline": name, "date": day}, None, False, 0, "rows")
+        key = f"{DAILY} {name} {day}"
+        more: dict[str, Any] = {"idempotency_key": key, "notify": pipeline.notify}
+        ttl_s = max(settings.job_ttl_s, DAILY_TTL_S)
+        return queue.submit(request_for(DAILY, asked, upload=None, owner=owner, ttl_s=ttl_s, **more))
 
     def wait(
         self,

@@ -1,5 +1,6 @@
 """What a job does: the calls of /predict, /sim and /score, without anybody waiting for them."""
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +9,14 @@ from typing import Any, TypeVar
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, QueueFull, VersionNotLoaded
+from model_api.jobs.daily import Daily
 from model_api.jobs.files.batches import BATCH
 from model_api.jobs.files.parts import PART
 from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.files.work import FileWork, batch_model, check_table
 from model_api.jobs.objects import Objects
-from model_api.jobs.queue import JobQueue
+from model_api.jobs.pipelines import DAILY
+from model_api.jobs.queue import JobQueue, Request
 from model_api.jobs.runner import Outcome, Run
 from model_api.jobs.uploads import Upload, upload_key
 from model_api.repository.known_tasks import TASKS
@@ -107,6 +110,27 @@ def examine(service: ModelService, objects: Objects, kind: str, body: Mapping[st
     return Asked(kind, work, weights, "@" in (address or ""), len(items), unit)
 
 
+def request_for(kind: str, asked: Asked, *, upload: str | None, owner: str, ttl_s: float, **more: Any) -> Request:
+    """What the queue is asked for that work; `more` are Request's own."""
+    weights = asked.weights
+    repeatable = weights is None or weights.repeatable
+    return Request(
+        kind=kind,
+        work=asked.work,
+        model=weights.model if weights else None,
+        version=weights.version if weights else None,
+        digest=weights.digest if weights else None,
+        pinned=asked.pinned,
+        upload=upload,
+        owner=owner,
+        ttl_s=ttl_s,
+        nonce="" if repeatable else secrets.token_hex(16),
+        total=asked.total,
+        unit=asked.unit,
+        **more,
+    )
+
+
 class Work:
     """Does jobs, on the runner's threads."""
 
@@ -115,6 +139,7 @@ class Work:
         service: ModelService,
         queue: JobQueue,
         file_work: FileWork,
+        daily: Daily,
         *,
         call_timeout_s: float,
         job_timeout_s: float,
@@ -124,6 +149,7 @@ class Work:
         self._service = service
         self._queue = queue
         self._file_work = file_work
+        self._daily = daily
         self._call_timeout_s = call_timeout_s
         self._job_timeout_s = job_timeout_s
 
@@ -136,6 +162,8 @@ class Work:
             return self._file_work(run, {**work, "key": upload_key(job.upload or "")})
         if work["call"] == PART:
             return self._file_work(run, work)
+        if work["call"] == DAILY:
+            return self._daily(run, work)
         if work["call"] == SCORE and "model" not in work:
             return Outcome(dump(scores_document(self._scores(run, work, work["predictions"], "/predictions"))))
         document, found = self._answered(run, work)

@@ -18,6 +18,16 @@ def _networks(value: Any) -> Any:
     return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
 
 
+def _sources(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    for one in found:
+        if not one.startswith(("/", "https://", "http://")):
+            raise ValueError("must be absolute folders, or URLs of http or https")
+    return found
+
+
 def key_of_16(value: str) -> str:
     """For keys that people choose."""
     if len(value) < 16 or not value.isascii() or any(c.isspace() for c in value):
@@ -28,6 +38,7 @@ def key_of_16(value: str) -> str:
 IN_ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 """For choices whose words are small letters."""
 SettingsPath = Annotated[Path, AfterValidator(lambda path: environment.absolute_path(str(path)))]
+Sources = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 Key = Annotated[str, AfterValidator(key_of_16)]
 
@@ -76,9 +87,18 @@ class JobSettings(BaseSettings):
     max_upload_bytes: int = Field(
         200 * 2**20, ge=1, le=2**40, description="Largest upload; a larger one is refused when it is asked for."
     )
+    pipelines: SettingsPath | None = Field(
+        None, description="A TOML file of pipelines (docs/jobs.md#daily). Unset: there are none."
+    )
+    sources: Sources = Field(
+        (),
+        description="Comma-separated folders and beginnings of URLs that pipelines may read from; nothing else may be.",
+        json_schema_extra={"shown": "unset"},
+    )
     notify_networks: Networks = Field(
         (),
-        description="Comma-separated networks (`10.1.0.0/16`) that `notify` may reach though they are private.",
+        description="Comma-separated networks (`10.1.0.0/16`) that `notify`, and pipelines' sources, may be in "
+        "though they are private.",
         json_schema_extra={"shown": "unset"},
     )
     notify_secret: Key | None = Field(

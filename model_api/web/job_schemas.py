@@ -15,11 +15,13 @@ class JobBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    kind: str = Field(description="`predict`, `sim`, `score`, `file`, or the task of the model.")
+    kind: str = Field(description="`predict`, `sim`, `score`, `file`, `daily`, or the task of the model.")
     model: str | None = None
     inputs: Any = Field(None, description="As /predict has it; of `sim` and `score` an object with the rest of theirs.")
     parameters: dict[str, Any] = Field(default_factory=dict)
     upload: str | None = Field(None, description="The id of an upload, for `file`.")
+    pipeline: str | None = Field(None, description="The name of a pipeline, for `daily`.")
+    date: str | None = Field(None, description="Of `daily`: the day, as 2026-12-31. Default: today, in UTC.")
     target: str | None = None
     texts: list[Any] | None = None
     targets: list[Any] | None = None

@@ -33,14 +33,7 @@ def run_as_job(
     base = url.rstrip("/") + "/"
     size = file_run.source.stat().st_size
     job_id = _send(base, file_run, size, model, parameters)
-    while True:
-        job = _json("GET", urljoin(base, f"jobs/{job_id}?wait={WAIT_S}"))
-        done, total = job["progress"]["done"], job["progress"]["total"]
-        progress(done, size * done // max(1, total), size)
-        if job["status"] == "succeeded":
-            break
-        if job["status"] not in ("queued", "running"):
-            raise Hopeless(f"the job has {job['status']}: {(job.get('error') or {}).get('detail', 'nothing is told')}")
+    finished(base, job_id, lambda done, total: progress(done, size * done // max(1, total), size))
     aside = file_run.target.with_name(file_run.target.name + ".part")
     with _open("GET", urljoin(base, f"jobs/{job_id}/result")) as answer, aside.open("wb") as copy:
         shutil.copyfileobj(answer, copy)
@@ -48,11 +41,22 @@ def run_as_job(
     return _counted(file_run)
 
 
+def finished(base: str, job_id: str, progress: Callable[[int, int], None]) -> Any:
+    """The job once it has succeeded; `progress(done, total)` meanwhile. Raises Hopeless, OSError."""
+    while True:
+        job = ask("GET", urljoin(base, f"jobs/{job_id}?wait={WAIT_S}"))
+        progress(job["progress"]["done"], job["progress"]["total"])
+        if job["status"] == "succeeded":
+            return job
+        if job["status"] not in ("queued", "running"):
+            raise Hopeless(f"the job has {job['status']}: {(job.get('error') or {}).get('detail', 'nothing is told')}")
+
+
 def _send(base: str, file_run: FileRun, size: int, model: str, parameters: Mapping[str, Any]) -> str:
     """The id of the job that works on the file."""
     media_type = TYPES.get(file_run.form, JSON_LINES_TYPE)
     work = {"kind": "file", "model": model, "parameters": {**parameters, "column": file_run.column}}
-    asked = _json("POST", urljoin(base, "uploads"), {"content_type": media_type, "size": size, "job": work})
+    asked = ask("POST", urljoin(base, "uploads"), {"content_type": media_type, "size": size, "job": work})
     with file_run.source.open("rb") as stream, _open(asked["method"], asked["url"], stream, asked["headers"]) as answer:
         text = answer.read()
     # Sent into a bucket, the server hears of it later; then the job is asked for by itself.
@@ -61,11 +65,11 @@ def _send(base: str, file_run: FileRun, size: int, model: str, parameters: Mappi
         raise Hopeless(str(sent["job_error"].get("detail")))
     if "job" in sent:
         return str(sent["job"])
-    return str(_json("POST", urljoin(base, "jobs"), {**work, "upload": asked["id"]})["id"])
+    return str(ask("POST", urljoin(base, "jobs"), {**work, "upload": asked["id"]})["id"])
 
 
-def _json(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Asked again for a while where nothing answers, or says to come back later."""
+def ask(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+    """The answer's JSON. Asked again for a while where nothing answers, or says to come back later."""
     data = None if body is None else json.dumps(body).encode()
     headers = {} if data is None else {"Content-Type": "application/json"}
     give_up = time.monotonic() + PATIENCE_S

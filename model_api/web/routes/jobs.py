@@ -14,6 +14,7 @@ from model_api.errors import InvalidInput, NotSigned, UnknownJob
 from model_api.jobs.documents import job_document
 from model_api.jobs.job import Status
 from model_api.jobs.objects import ObjectGone
+from model_api.jobs.pipelines import DAILY
 from model_api.jobs.records import Listing
 from model_api.jobs.work import FILE, SCORE, SIM, is_kind
 from model_api.serving.documents import dump
@@ -49,8 +50,10 @@ _OWN_FIELDS = frozenset({"kind", "ttl_s", "notify"})
     },
 )
 def submit(body: JobBody) -> ApiResponse:
+    if body.kind == DAILY:
+        return _submit_daily(body)
     if not is_kind(body.kind):
-        raise InvalidInput("must be predict, sim, score, file or a model's task", "/kind")
+        raise InvalidInput("must be predict, sim, score, file, daily or a model's task", "/kind")
     given, place = route_body(body)
     try:
         job, is_new = current_jobs().submit(
@@ -66,6 +69,15 @@ def submit(body: JobBody) -> ApiResponse:
         nested = place and error.pointer.split("/")[1:2] != ["notify"]
         place_of_error = place + error.pointer if nested else pointer_of_one(body.inputs, error.pointer)
         raise InvalidInput(str(error), place_of_error) from error
+    return accepted(job, 202 if is_new else 200)
+
+
+def _submit_daily(body: JobBody) -> ApiResponse:
+    if extra := sorted(body.model_fields_set - {"kind", "pipeline", "date"}):
+        raise InvalidInput("what a daily job does, its pipeline says", f"/{extra[0]}")
+    if body.pipeline is None:
+        raise InvalidInput("must be the name of a pipeline", "/pipeline")
+    job, is_new = current_jobs().submit_daily(body.pipeline, body.date, current_owner())
     return accepted(job, 202 if is_new else 200)
 
 

@@ -6,6 +6,7 @@ left is found by its lease, and told again.
 """
 
 import ipaddress
+import logging
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -13,13 +14,14 @@ import flask
 from flask import current_app, request
 from flask_openapi3 import APIBlueprint
 
-from model_api.errors import RequestError
+from model_api.errors import InvalidInput, RequestError
 from model_api.jobs.uploads import BYTES
 from model_api.settings import Settings
 from model_api.web.requests import current_jobs, current_request
 from model_api.web.responses import ApiResponse, json_response
 
 blueprint = APIBlueprint("worker", __name__)
+LOGGER = logging.getLogger("model_api.worker")
 
 
 @blueprint.route("/worker/jobs", methods=["POST"])
@@ -37,10 +39,15 @@ def work() -> ApiResponse:
 
 @blueprint.route("/worker/cron/<name>", methods=["POST"])
 def tick(name: str) -> ApiResponse:
-    """What cron.yaml asks for now and then."""
+    """What cron.yaml asks for now and then: to sweep, or to begin a pipeline's job of the day."""
     _require_daemon()
     if name != "sweep":
-        flask.abort(404)
+        try:
+            job, _ = current_jobs().submit_daily(name, None, "")
+        except InvalidInput as error:  # it would be the same again
+            LOGGER.error("a pipeline can't be begun", extra={"fields": {"pipeline": name[:64], "error": str(error)}})
+            return json_response({"error": str(error)})
+        return json_response({"job": job.id})
     sweeper = current_jobs().parts.sweeper
     dropped = sweeper.drop_expired()
     return json_response({"dropped": dropped, "woken": sweeper.wake_waiting()})
