@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from model_api.errors import JobExpired, JobOver, JobUnfinished, LeaseLost, UnknownJob
-from model_api.jobs.job import Job, Progress, Status
+from model_api.jobs.documents import notice
+from model_api.jobs.job import MAX_BACKOFF_S, MAX_NOTICES, Job, Progress, Status
+from model_api.jobs.notices import Notifier
 from model_api.jobs.objects import Objects
 from model_api.jobs.queue import MAX_INLINE_BYTES, JobQueue, Request
 from model_api.jobs.records import Records
@@ -25,6 +27,7 @@ LEASE_S = 30.0
 TTL_S = 5000.0
 MAX_ATTEMPTS = 3
 WORKS = st.integers(0, 4)
+DIGESTS = st.sampled_from(["d", "e"])  # the weights asked for, and what a swap left
 
 
 class Clock:
@@ -47,6 +50,18 @@ class Claimed:
     """What a worker remembers of its claim; it may be long out of date."""
 
     job: Job
+
+
+class Teller(Notifier):
+    """Tells nobody: notes what would have been told."""
+
+    def __init__(self, records: Any, told: set[tuple[str, int, str]]) -> None:
+        super().__init__(records, notice, key=b"key", allowed=(), publish=lambda arn, subject, body: None)
+        self.told = told
+
+    def _tell(self, job: Job) -> bool:
+        self.told.add((job.id, job.fence, str(job.status)))
+        return True
 
 
 def result_of(job: Job, work: int) -> bytes:
@@ -75,6 +90,7 @@ class JobsMachine(RuleBasedStateMachine):
         self.accepted: dict[str, int] = {}  # id -> work
         self.newest: dict[str, tuple[int, int]] = {}  # id -> revision, fence
         self.observers: list[Sweeper] = []
+        self.told: set[tuple[str, int, str]] = set()
         self._open()
 
     def _open(self) -> None:
@@ -82,6 +98,7 @@ class JobsMachine(RuleBasedStateMachine):
         self.records, self.objects = records, objects
         faulty: list[Any] = [Faulty(store, self._step, self._step) for store in (records, objects)]
         self.queue = JobQueue(faulty[0], faulty[1], max_waiting=1000, max_attempts=MAX_ATTEMPTS)
+        self.teller = Teller(faulty[0], self.told)
         self.observers = [Sweeper(self.queue, LEASE_S, {"detail": "gone"}) for _ in range(2)]
 
     def _step(self, name: str) -> None:
@@ -108,6 +125,7 @@ class JobsMachine(RuleBasedStateMachine):
             digest="d",
             owner="",
             ttl_s=TTL_S,
+            notify="https://example.org/hook" if work % 3 == 0 else None,
             total=1,
         )
 
@@ -135,12 +153,13 @@ class JobsMachine(RuleBasedStateMachine):
             with self._mortal(), self._lease_of(claim):
                 self.queue.beat(claim.job, Progress(0, 1))
 
-    @rule(claim=claims)
-    def succeed(self, claim: Claimed | None) -> None:
+    @rule(claim=claims, digest=DIGESTS)
+    def succeed(self, claim: Claimed | None, digest: str) -> None:
+        """By the weights that were asked for, or by their successor: then asking again begins anew."""
         if claim is not None:
             with self._mortal(), self._lease_of(claim):
                 payload = self.queue.keep(claim.job, result_of(claim.job, work_of(claim.job)))
-                self.queue.succeed(claim.job, payload, {"model": "m", "version": "1", "digest": "d"})
+                self.queue.succeed(claim.job, payload, {"model": "m", "version": "1", "digest": digest})
 
     @rule(claim=claims, for_good=st.booleans())
     def fail(self, claim: Claimed | None, for_good: bool) -> None:
@@ -179,6 +198,19 @@ class JobsMachine(RuleBasedStateMachine):
         with self._mortal():
             self.observers[observer].free_lapsed(self.clock.monotonic)
             self.observers[observer].drop_expired()
+
+    @rule()
+    def tell(self) -> None:
+        with self._mortal():
+            self.teller.tell_all()
+
+    @rule(claim=claims)
+    def forget(self, claim: Claimed | None) -> None:
+        """Who holds an old copy of a record can't remove what others made of it."""
+        if claim is not None:
+            found = self.records.get(claim.job.id)
+            removed = found is not None and found.revision != claim.job.revision and self.records.remove(claim.job)
+            assert not removed
 
     @rule(seconds=st.sampled_from([0.1, 10.0, LEASE_S, TTL_S / 2]))
     def pass_time(self, seconds: float) -> None:
@@ -226,7 +258,19 @@ class JobsMachine(RuleBasedStateMachine):
             self.clock.pass_time(LEASE_S / 4)
         assert not self._unfinished()
         self.records_are_whole()
+        self._everybody_was_told()
         self.close_stores()
+
+    def _everybody_was_told(self) -> None:
+        """Of each end that still stands, once at least; a crash between telling and noting that tells twice."""
+        for _ in range(MAX_NOTICES):
+            self.teller.tell_all()
+            self.clock.pass_time(MAX_BACKOFF_S + 1)
+        for job_id in self.accepted:
+            job = self.records.get(job_id)
+            assert job is not None
+            if job.notify and job.status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED):
+                assert (job.id, job.fence, str(job.status)) in self.told
 
     def _unfinished(self) -> list[Job]:
         return [job for job in (self.queue.get(job_id, "") for job_id in self.accepted) if not job.is_over]

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -50,6 +51,7 @@ class FleetMachine(JobsMachine):
         )
 
 
+@pytest.mark.integration
 def test_fleet(tmp_path: Path) -> None:
     """Few examples: each step is a request."""
     with cloud(tmp_path) as FleetMachine.aws:

@@ -154,7 +154,7 @@ def run_until_death(folder: Path, job_id: str, after_steps: int, monkeypatch: py
     return False
 
 
-@pytest.mark.parametrize("after_steps", [*range(0, 60, 4), *range(60, 150, 10), 10_000])
+@pytest.mark.parametrize("after_steps", [*range(0, 64, 8), *range(65, 145, 20), 10_000])
 def test_killed_at_any_step_no_row_is_lost_or_twice(
     tmp_path: Path, after_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
