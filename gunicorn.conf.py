@@ -1,14 +1,19 @@
 """gunicorn's settings, the same on a laptop and on Beanstalk. One worker: it holds the queue; the models' processes use
 the cores."""
 
+import gc
 import os
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
+import model_api.app
 from model_api.errors import SettingsError
+from model_api.processes.keeping import keep_model_processes, stop_keeping
+from model_api.repository.known_tasks import TASKS
 from model_api.settings import Settings
+from model_api.tasks import find_task
 from model_api.web.logs import logging_config
 from model_api.web.server.limits import server_limits
 
@@ -36,13 +41,25 @@ logconfig_dict = logging_config(_settings.log_level, _settings.log_format)
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - the heartbeat file must not wait for a disk
 
 
+def on_starting(server: Any) -> None:
+    """In the arbiter, before there is a web process: what one needs is imported here once, so that the next one starts
+    in a moment; and model processes outlive it."""
+    for name in TASKS:
+        find_task(name)
+    gc.collect()
+    gc.freeze()  # a collection in a web process must not touch (and copy) the pages of what is imported
+    keep_model_processes()
+
+
+def on_exit(server: Any) -> None:
+    stop_keeping()
+
+
 def post_worker_init(worker: Any) -> None:
     """Drain on SIGTERM: unready first, and stop only after the balancer had time to notice."""
 
     def drain(number: int, frame: FrameType | None) -> None:
-        from model_api.app import drain_app  # here: the arbiter, which reads this file, needs none of it
-
-        drain_app(worker.wsgi)
+        model_api.app.drain_app(worker.wsgi)
         timer = threading.Timer(_settings.drain_delay_s, worker.handle_exit, (number, frame))
         timer.daemon = True
         timer.start()
@@ -53,6 +70,4 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(server: Any, worker: Any) -> None:
     """The last requests are answered: end jobs and model processes."""
     if worker.wsgi is not None:
-        from model_api.app import stop_app
-
-        stop_app(worker.wsgi)
+        model_api.app.stop_app(worker.wsgi)

@@ -84,10 +84,12 @@ class Manager:
         self._thread = threading.Thread(target=self._run, name="manager", daemon=True)
 
     def start(self) -> None:
+        """Begin; what an earlier web process of this instance left loaded answers when this returns."""
         LocalStore(self._settings.local_store).sweep()
         self._thread.start()
         self._poller.start()
         self._reporter.start()
+        self._starter.wait_for_kept()
 
     def stop(self) -> None:
         """End all groups and threads; what runs is cut off, so drain before."""
@@ -188,12 +190,13 @@ class Manager:
         """Begin an attempt; what comes of it arrives as events."""
         version.start_over()
         try:
+            protected = protected_digests(self._models.values(), self._leaving)
+            order = self._starter.order(version.manifest, model.published, protected)
             room = self._admission.room_for(version.manifest, self._versions(), self._leaving)
-            if room.lacking_bytes:
+            if room.lacking_bytes and not self._starter.is_loaded(order):
                 self._wait_for_memory(model, version, room)
                 return
-            protected = protected_digests(self._models.values(), self._leaving)
-            version.group = self._starter.start(version, model.published, protected)
+            version.group = self._starter.start(order)
         except OSError as error:
             version.fail(f"no process group could be started ({error})")
         except Exception as error:
@@ -270,8 +273,7 @@ class Manager:
     def _refuse(self, version: Version, reason: str) -> None:
         version.refuse(reason)
         version.log("version refused")
-        if version.group is not None:
-            version.group.close()
+        version.close()
 
     def _drain(self, version: Version) -> None:
         """Let its requests end, for as long as a request may take, then close it."""
@@ -288,8 +290,6 @@ class Manager:
         for group in groups:
             group.join(timeout_s=5.0)
         self._starter.stop()
-
-    # ---- what others see ----
 
     def _publish_table(self) -> None:
         self._described = describe_all(self._models, self._repository.oddities)

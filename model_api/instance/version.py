@@ -124,7 +124,7 @@ class Version:
             self.timeline[-1]["done_bytes"] = stage["done_bytes"]
             return False
         self.enter(stage["stage"])
-        if stage["stage"] == "loading":
+        if "folder" in stage:  # the copy is there: it is loading, or was loaded for an earlier web process
             self.loading_since = time.monotonic()
             self.encodes_apart = bool(stage.get("encoded_elsewhere"))
         self.web = stage.get("web", self.web)

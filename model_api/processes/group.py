@@ -112,7 +112,10 @@ class ProcessGroup:
         for lane in idle:
             lane.close()
         self.encoder.close()
-        # Elsewhere than on Linux the leader exits because its socket closes; shutdown also wakes our reader.
+        # Where it couldn't be killed it is told. A socket that merely closes means that this process ended, and then a
+        # leader waits for the next one. Shutdown also wakes our reader.
+        with contextlib.suppress(OSError):
+            messages.send_without_waiting(self._control, {"end": True})
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
 

@@ -1,13 +1,17 @@
 """The order for a leader: what it is to load, from where, and within which limits."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from model_api.repository.manifest import Manifest
 
 HEARTBEAT_S = 2.0  # a leader that has loaded its model says this often that it is alive
 ENCODER_INDEX = -1  # among a leader's children, of the one that is no lane
+KEY_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class LeaderSpec:
 
     def to_message(self) -> dict[str, Any]:
         return {**vars(self), "manifest": self.manifest.to_json()}
+
+    def key(self) -> str:
+        """The same for orders that come to the same loaded version: a hash over all but `protected`, in hex."""
+        message = {name: value for name, value in self.to_message().items() if name != "protected"}
+        return hashlib.sha256(orjson.dumps(message, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "LeaderSpec":

@@ -1,6 +1,8 @@
 """With a list of trusted signers, a writer of the store can't have anything served that none of them signed."""
 
 import json
+import os
+import signal
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,3 +132,23 @@ def test_an_instance_serves_what_is_signed(
     assert json.loads((tiny_author.layout.version("tiny", "1") / "manifest.json").read_text())["signature"]
     with server(tmp_path / "again", MODEL_API_EFS_ROOT=root, MODEL_API_TRUSTED_SIGNERS=keys.signers) as api:
         api.wait_for_model("tiny", state="serving")
+
+
+@pytest.mark.integration
+def test_a_key_that_is_taken_off_the_list_counts_at_the_next_web_process(
+    keys: Keys, tmp_path: Path, tiny_author: Author
+) -> None:
+    """Though the version is loaded, and would be taken over."""
+    root, signers = tiny_author.layout.root, tmp_path / "signers"
+    folder = tiny_model(tmp_path / "signed", 3)
+    assert main(["publish", str(folder), "--model", "mini", "--root", str(root), "--sign", keys.key("carol")]) == 0
+    signers.write_text(keys.signers.read_text())
+    with server(tmp_path / "api", MODEL_API_EFS_ROOT=root, MODEL_API_TRUSTED_SIGNERS=signers) as api:
+        api.wait_for_model("mini", state="serving")
+        signers.write_text(keys.signers.read_text().splitlines()[0] + "\n")
+        (web,) = api.pids_by_role()["web"]
+        os.kill(web, signal.SIGKILL)
+        wait_until(lambda: web not in api.pids_by_role()["web"])
+        refused = api.wait_for_model("mini", state="refused", within_s=60)["refused"]
+        assert "not signed by a key that is trusted" in refused[0]["reason"]
+        wait_until(lambda: not api.pids_by_role()["leader"], within_s=30, what="an end of its processes")

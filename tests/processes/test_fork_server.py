@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from model_api.processes.fork_server import ForkServer
+from model_api.processes.spec import KEY_BYTES
 from tests.rigs.polling import wait_until
 
 pytestmark = pytest.mark.integration
+KEY = "00" * KEY_BYTES
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_orders_to_a_stopped_one_never_wait(server: ForkServer) -> None:
     os.kill(first, signal.SIGSTOP)
     ours: list[socket.socket] = []
     while server.pid() == first:
-        ours.append(server.spawn())
+        ours.append(server.spawn(KEY))
         assert len(ours) < 5000
     assert os.kill(first, 0) is None  # type: ignore[func-returns-value]  # it stays: groups of its own would die with it
     for connection in ours:
@@ -42,7 +44,7 @@ def test_orders_to_a_stopped_one_never_wait(server: ForkServer) -> None:
 def test_one_that_is_replaced_stays_until_the_end(server: ForkServer) -> None:
     first = server.pid()
     server.replace()
-    connection = server.spawn()
+    connection = server.spawn(KEY)
     second = server.pid()
     assert second not in (None, first)
     connection.settimeout(60)

@@ -125,16 +125,6 @@ def test_a_killed_leader_in_mid_forward_answers_its_callers(api: Server, callers
     expect_recovery(api, before)
 
 
-def test_a_killed_web_process_leaves_nothing_and_is_started_again(api: Server) -> None:
-    before = api.post("/predict", BODY)
-    roles = api.pids_by_role()
-    os.kill(roles["web"][0], signal.SIGKILL)
-    models = [*roles["fork_server"], *roles["leader"], *roles["lane"]]
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in models), within_s=10)
-    api.wait_until_ready()
-    assert api.post("/predict", BODY).json() == before.json()
-
-
 def test_everything_killed_at_once_leaves_nothing(api: Server) -> None:
     api.kill()  # fails if a process is left
     api.start()

@@ -74,15 +74,20 @@ class Server(Api):
         return [pid for pid in _all_pids() if mark in _read(pid, "environ").split(b"\0")]
 
     def pids_by_role(self) -> dict[str, list[int]]:
-        """arbiter, web, fork_server, leader, lane: as nested as they are started, so told by depth."""
-        roles = ("arbiter", "web", "fork_server", "leader", "lane")
-        found: dict[str, list[int]] = {role: [] for role in roles}
+        """arbiter, web, fork_server, leader, lane. The arbiter has web processes and fork servers as children; the rest
+        is as nested as it is started."""
         assert self._process is not None
-        generation = [self._process.pid]
-        for role in roles:
-            found[role] = generation
-            generation = [pid for pid in self.pids() if _parent(pid) in found[role] and pid not in found[role]]
-        return found
+        pids = self.pids()
+
+        def children(parents: Sequence[int]) -> list[int]:
+            return [pid for pid in pids if _parent(pid) in parents and pid not in parents]
+
+        arbiter = [self._process.pid]
+        fork_servers = [pid for pid in children(arbiter) if b"model_side.main" in _read(pid, "cmdline")]
+        web = [pid for pid in children(arbiter) if pid not in fork_servers]
+        leaders = children(fork_servers)
+        lanes = children(leaders)
+        return {"arbiter": arbiter, "web": web, "fork_server": fork_servers, "leader": leaders, "lane": lanes}
 
     def memory_bytes(self) -> int:
         """Proportional set size of all its processes."""

@@ -1,4 +1,5 @@
-"""A leader: brings one version up, then keeps its children alive until the web process closes the socket."""
+"""A leader: brings one version up, then keeps its children alive until the web process has done with it; for the next
+web process too, if that comes in time."""
 
 import contextlib
 import logging
@@ -16,17 +17,22 @@ from model_api.processes.spec import LeaderSpec
 log = logging.getLogger(__name__)
 
 
-def lead(control: socket.socket, shared: SharedCode, *, again: bool) -> None:
+def lead(control: socket.socket, handover: socket.socket, shared: SharedCode, *, again: bool) -> None:
     """A leader's life: take the order, fetch, load, warm, check, fork the lanes, and start each anew that dies.
 
     The order is a LeaderSpec's message. Reports stages as they begin, and {"event": "failed"} with `final`. One whose
     model's shape isn't warm ends with AGAIN after the fetch, having asked for the order once more; `again` is the one
-    that is forked then.
+    that is forked then. A web process ends a leader by a message; where one merely ends, the fork server may send the
+    control socket of another over `handover`.
     """
     be_ended_before_others(LEADER_OOM_SCORE)
     messages.send(control, {"event": "started", "pid": os.getpid()})
 
+    found: dict[str, Any] = {}  # what the web process was told of the copy
+
     def report(stage: str, **details: Any) -> None:
+        if stage == "loading":
+            found.update(details)
         messages.send(control, {"event": "stage", "stage": stage, **details})
 
     try:
@@ -50,7 +56,7 @@ def lead(control: socket.socket, shared: SharedCode, *, again: bool) -> None:
         with contextlib.suppress(OSError):
             messages.send(control, {"event": "failed", "reason": reason, "final": is_final(error)})
         return
-    Children(control, loaded, spec).run_until_closed()
+    Children(control, handover, loaded, spec, found).run()
 
 
 def is_final(error: BaseException) -> bool:
