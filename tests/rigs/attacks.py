@@ -92,6 +92,11 @@ _ARRAYS = post("/predict", b'{"model":"tiny","inputs":[' + b"[]," * (MEGABYTES /
 _TEXTS = post("/sim", json.dumps({"target": "cat", "texts": ["tea in the rain " * 300] * 1000}).encode())
 _PAIR = post("/score", json.dumps({"targets": ["w x " * 995], "predictions": ["x w " * 995]}).encode())
 
+_CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+_TINY_CHUNKS = _CHUNKED + b"1\r\n \r\n" * (MEGABYTES // 6) + b"0\r\n\r\n"
+_BLANK = b"GET / HTTP/1.1\r\nHost: x\r\nAccept: a" + b" " * 8000 + b"b\r\n\r\n"
+_EXPECTING = post("/predict", b"", announced=MEGABYTES).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+
 # Name -> how many connections at a time, and what each of them does.
 ATTACKS: dict[str, tuple[int, Callable[[int], Awaitable[None]]]] = {
     "half_heads": (400, lambda port: dribble(port, b"GET /predict HTTP/1.1\r\nHost: x\r\nX-Long: ", b"a", 1.0)),
@@ -106,7 +111,12 @@ ATTACKS: dict[str, tuple[int, Callable[[int], Awaitable[None]]]] = {
     "scores": (240, lambda port: ask_and_read(port, _PAIR)),
     "health_flood": (300, lambda port: ask_and_read(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")),
     "pipelining": (100, lambda port: never_read(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30)),
-    "garbage": (200, lambda port: ask_and_read(port, b"\x16\x03\x01 what is this\r\n\r\n")),
+    "tiny_chunks": (100, lambda port: ask_and_read(port, _TINY_CHUNKS)),
+    "endless_trailers": (60, lambda port: dribble(port, _CHUNKED + b"0\r\nX-Trailer: ", b"a" * (1 << 18), 0.0)),
+    "endless_extensions": (60, lambda port: dribble(port, _CHUNKED + b"1;", b"e" * (1 << 18), 0.0)),
+    "blank_headers": (60, lambda port: ask_and_read(port, _BLANK)),
+    "expectations": (300, lambda port: dribble(port, _EXPECTING, b"", 0.2)),
+    "garbage": (200, lambda port: ask_and_read(port, b"\x16\x03\x01 what is this\r\n\r\n" + b"x" * 100_000)),
 }
 
 

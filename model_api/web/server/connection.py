@@ -10,6 +10,7 @@ from model_api.web.server.incoming import IncomingRequest, RequestReader
 from model_api.web.server.refusals import Refusal
 
 RECV_BYTES = 1 << 18
+RECV_FRAMED_BYTES = 1 << 14  # of what must be parsed: tiny chunks cost a hundred times what their bytes cost
 HIGH_WATER_BYTES = 1 << 18  # a streamed answer waits for its reader when so much hasn't gone
 MIN_BYTES_PER_S = 1 << 14  # of a body or an answer, past its first seconds
 
@@ -50,13 +51,15 @@ class Connection:
 
     def receive(self) -> bytes | None:
         """What has come; None if nothing has, b"" at the end. Raises OSError if the client is gone."""
+        request = self.reader.request
+        plain = self.discarding or (self.reader.in_body and request is not None and not request.chunked)
         try:
-            return self.sock.recv(RECV_BYTES)
+            return self.sock.recv(RECV_BYTES if plain else RECV_FRAMED_BYTES)
         except (BlockingIOError, InterruptedError):
             return None
 
     def feed(self, data: bytes) -> None:
-        """Some more of its requests. Raises Refusal."""
+        """Some more of its requests. Raises RequestRefused."""
         if self.reader.request is None:
             self.began = time.monotonic()
         self.reader.feed(data)
@@ -106,7 +109,7 @@ class Connection:
     def read_streamed(self, request: IncomingRequest, n_bytes: int, patience_s: float) -> bytes:
         """Up to `n_bytes` more of a streamed body, b"" at its end. Waits for the client.
 
-        Raises TooSlow past what is waited for, OSError for a client that is gone, Refusal for what isn't HTTP.
+        Raises TooSlow past what is waited for, OSError for a client that is gone, RequestRefused for what isn't HTTP.
         """
         readable = select.poll()
         readable.register(self.sock, select.POLLIN)

@@ -24,7 +24,7 @@ from model_api.web.server.deadlines import Deadlines
 from model_api.web.server.incoming import IncomingRequest, RequestReader
 from model_api.web.server.limits import ServerLimits
 from model_api.web.server.listening import Listening
-from model_api.web.server.refusals import Refusal, RefusalCounts, refusal_bytes
+from model_api.web.server.refusals import Refusal, RefusalCounts, RequestRefused, refusal_bytes
 from model_api.web.server.request_threads import Answer, RequestThreads
 
 FIRST_BYTE_S = 10.0  # for a new connection to say something
@@ -36,7 +36,9 @@ LOOK_EVERY = 16  # connections, for new ones
 # Fewer than were looked at: where a proxy opens a connection per request, most of what happens is that one has ended.
 # Were more accepted meanwhile, those that ended would pile up until there is no room for a new one.
 ACCEPTED_PER_LOOK = LOOK_EVERY // 2
-TRANSFERS_PER_TURN = 8  # of bodies and large answers, so that nobody else waits long for their turn
+# Of bodies and large answers in one turn, so that nobody else waits long for theirs.
+TRANSFERS_PER_TURN = 8
+TRANSFERS_PER_TURN_S = 0.05
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 log = logging.getLogger(__name__)
@@ -91,8 +93,11 @@ class Front:
                 self._guarded(self._ready, connection)
         # Each read or write may have to wait for the interpreter's lock: the large ones take turns.
         random.shuffle(in_transfer)
+        until = time.monotonic() + TRANSFERS_PER_TURN_S
         for connection in in_transfer[:TRANSFERS_PER_TURN]:
             self._guarded(self._ready, connection)
+            if time.monotonic() > until:
+                break
         self._take_back()
         for connection in self._deadlines.passed(time.monotonic()):
             self._guarded(self._time_is_up, connection)
@@ -190,8 +195,8 @@ class Front:
         elif data:
             try:
                 connection.feed(data)
-            except Refusal as refusal:
-                self._refuse(connection, refusal)
+            except RequestRefused as error:
+                self._refuse(connection, error.refusal)
             else:
                 self._go_on(connection)
         elif connection.reader.in_body:
@@ -242,7 +247,7 @@ class Front:
 
     def _refuse(self, connection: Connection, refusal: Refusal) -> None:
         """Answer, then read and drop what still comes: closing at once would take the answer from the client."""
-        self._refused.count(refusal.slug)
+        self._refused.count(refusal.kind)
         connection.send(refusal_bytes(refusal))
         connection.discarding = True
         connection.keep_alive = False

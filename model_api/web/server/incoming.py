@@ -4,6 +4,7 @@ llhttp (httptools) parses; it is strict about what proxies and servers have unde
 length beside chunks, folded headers, bare line feeds.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,18 +15,21 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 from model_api.web.server import refusals
-from model_api.web.server.refusals import Refusal
+from model_api.web.server.refusals import Refusal, RequestRefused
 
 MAX_TARGET_BYTES = 4094
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 8190
 MAX_HEAD_BYTES = 1 << 16
+MAX_FRAMING_BYTES = 1 << 16  # of a chunked body, with nothing of the body among them: sizes, extensions, trailers
+MAX_BLANKS = 64  # in a row, in a header: no client sends more, and a parser's time may grow with their square
 MAX_AHEAD = 32  # requests that a client may send before it has read the answer to the first
 # Uploads, which may be larger than memory.
 STREAMED_METHOD = "PUT"
 STREAMED_POST = b"/v1/files"
 SMALL_BODY_BYTES = 1 << 14  # so much is not worth counting
 
+_BLANKS = re.compile(rb"[ \t]{%d}" % (MAX_BLANKS + 1))
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _MAX_KEYS = 1000
 
@@ -46,6 +50,7 @@ class IncomingRequest:
     streamed: bool = False  # handed out when its headers are there; its body is read as it comes
     whole: bool = False
     expects_continue: bool = False
+    chunked: bool = False
 
     @property
     def path(self) -> bytes:
@@ -106,11 +111,14 @@ class RequestReader:
         self._max_body_bytes = max_body_bytes
         self._admit = admit
         self._head_bytes = 0
+        self._framing_bytes = 0  # since something of the body came
+        self._body_came = False
         self._refusal: Refusal | None = None
         self._parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Raises Refusal, after which the connection is of no more use."""
+        """Raises RequestRefused, after which the connection is of no more use."""
+        self._body_came = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -122,22 +130,26 @@ class RequestReader:
         except httptools.HttpParserError as error:
             if self.complete and not self.complete[-1].keep_alive:
                 return  # what follows a last request
-            raise (self._refusal or refusals.NOT_HTTP) from error
+            raise RequestRefused(self._refusal or refusals.NOT_HTTP) from error
         if self.request is not None and not self.in_body:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                raise refusals.HEAD_TOO_LARGE
+                raise RequestRefused(refusals.HEAD_TOO_LARGE)
+        elif self.request is not None and self.request.chunked:
+            self._framing_bytes = 0 if self._body_came else self._framing_bytes + len(data)
+            if self._framing_bytes > MAX_FRAMING_BYTES:
+                raise RequestRefused(refusals.FRAMING_TOO_LARGE)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refusal = refusal
-        raise refusal
+        raise RequestRefused(refusal)
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
         self.request = IncomingRequest()
         self.in_body = False
-        self._head_bytes = 0
+        self._head_bytes = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         assert self.request is not None
@@ -147,10 +159,14 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         assert self.request is not None
+        if self.in_body:
+            return  # a trailer: nothing here asks for one, and what came too late to be checked is no header
         headers = self.request.headers
         headers.append((name.lower(), value))
         if len(headers) > MAX_HEADERS or len(name) + len(value) > MAX_HEADER_BYTES:
             self._refuse(refusals.HEAD_TOO_LARGE)
+        if _BLANKS.search(value):
+            self._refuse(refusals.NOT_HTTP)
 
     def on_headers_complete(self) -> None:
         request = self.request
@@ -162,8 +178,10 @@ class RequestReader:
         for name, value in request.headers:
             if name == b"content-length":
                 length = int(value)
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                self._refuse(refusals.UNKNOWN_CODING)
+            elif name == b"transfer-encoding":
+                if value.strip().lower() != b"chunked":
+                    self._refuse(refusals.UNKNOWN_CODING)
+                request.chunked = True
             elif name == b"expect":
                 if value.strip().lower() != b"100-continue":
                     self._refuse(refusals.UNKNOWN_EXPECTATION)
@@ -202,6 +220,7 @@ class RequestReader:
         request = self.request
         assert request is not None
         request.body += data
+        self._body_came = True
         if request.streamed:
             return
         request.body_bytes = len(request.body)

@@ -5,24 +5,35 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import orjson
 
 log = logging.getLogger(__name__)
 
 
-class Refusal(Exception):
+@dataclass(frozen=True)
+class Refusal:
     """The server's own answer to what it doesn't hand to the application."""
 
-    def __init__(
-        self, status: int, title: str, detail: str, *, slug: str = "", retry_after_s: int | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.title = title
-        self.detail = detail
-        self.slug = slug or title.lower().replace(" ", "-")
-        self.retry_after_s = retry_after_s
+    status: int
+    title: str
+    detail: str
+    slug: str = ""
+    retry_after_s: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The last part of its type, and its name in logs and metrics."""
+        return self.slug or self.title.lower().replace(" ", "-")
+
+
+class RequestRefused(Exception):
+    """A new one each time: an exception that is kept keeps the frames that it went through, and all that they hold."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
 
 
 NOT_HTTP = Refusal(400, "Bad Request", "the request could not be read as HTTP")
@@ -31,6 +42,9 @@ CUT_OFF = Refusal(
 )
 TARGET_TOO_LONG = Refusal(414, "URI Too Long", "the address is too long")
 HEAD_TOO_LARGE = Refusal(431, "Request Header Fields Too Large", "the headers are too many or too long")
+FRAMING_TOO_LARGE = Refusal(
+    431, "Request Header Fields Too Large", "what is between the chunks of the body, or after them, is too long"
+)
 BODY_TOO_LARGE = Refusal(413, "Request Entity Too Large", "the body is larger than this server takes")
 UNKNOWN_CODING = Refusal(501, "Not Implemented", "this transfer coding is not served; chunked is")
 UNKNOWN_EXPECTATION = Refusal(417, "Expectation Failed", "the only expectation served is 100-continue")
@@ -51,7 +65,7 @@ def refusal_bytes(refusal: Refusal, *, keep_alive: bool = False, head_only: bool
     """The whole response, with a fresh request id."""
     request_id = secrets.token_hex(12)
     document = {
-        "type": f"/problems/{refusal.slug}",
+        "type": f"/problems/{refusal.kind}",
         "title": refusal.title,
         "status": refusal.status,
         "detail": refusal.detail,

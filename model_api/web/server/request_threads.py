@@ -15,7 +15,7 @@ from model_api.web.server import refusals
 from model_api.web.server.connection import Connection
 from model_api.web.server.incoming import IncomingRequest
 from model_api.web.server.limits import ServerLimits
-from model_api.web.server.refusals import Refusal, refusal_bytes
+from model_api.web.server.refusals import RequestRefused, refusal_bytes
 
 LINGER_S = 1.0
 UPLOADS = 16  # bodies that are read as they come, each by a thread
@@ -137,8 +137,8 @@ class RequestThreads:
             data = connection.receive()
             if data:
                 connection.feed(data)
-        except Refusal as refusal:
-            connection.refusal = refusal
+        except RequestRefused as error:
+            connection.refusal = error.refusal
         except OSError:
             connection.gone = True
         finally:

@@ -96,6 +96,26 @@ def test_a_chunked_body(port: int) -> None:
     problem(exchange(port, head, b"5\r\n{}"), 400)
 
 
+def test_what_is_between_chunks_and_after_them_is_bounded_and_no_header(port: int) -> None:
+    head = JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    long = b"e" * 400_000  # more than is read at once
+    trailer = b"0\r\nX-Request-Id: from-a-trailer\r\n\r\n"
+    status, headers, _ = exchange(port, head, chunked(SIM).removesuffix(b"0\r\n\r\n"), trailer)
+    assert status == 200
+    assert headers["x-request-id"] != "from-a-trailer"
+    for rest in (b"1;" + long, b"0" * 400_000, b"0\r\nX: " + long, b"0\r\n" + long):
+        problem(exchange(port, head, b"1\r\n{\r\n", rest, shut=False), 431)
+
+
+def test_a_long_chunked_body_that_comes_with_its_head(port: int) -> None:
+    """Bytes of the body are no framing, however many come at once."""
+    padded = SIM.replace(b"{", b"{" + b" " * 15_000, 1)
+    head = JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    for n_bytes in (1, 7, 4000):
+        chunks = [padded[at : at + n_bytes] for at in range(0, len(padded), n_bytes)]
+        assert exchange(port, head + chunked(*chunks))[0] == 200
+
+
 def test_a_body_that_ends_early_or_is_too_large(port: int) -> None:
     problem(exchange(port, JSON_HEAD, b"Content-Length: 1000\r\n\r\n", SIM), 400)
     problem(exchange(port, JSON_HEAD, b"Content-Length: 30000\r\n\r\n", b" " * 30_000), 413)
@@ -117,6 +137,8 @@ def test_a_body_that_never_comes(port: int) -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501),
         (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nAccept: a" + b" " * 65 + b"b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nAccept: a" + b"\t " * 40 + b"b\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\nContent-Length: 0\r\n\r\n", 417),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     ],
