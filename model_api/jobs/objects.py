@@ -11,6 +11,7 @@ import hmac
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from model_api.repository.files import sync_folder
 _KEY = re.compile(r"[a-z]+/[A-Za-z0-9_-]{1,128}\.[0-9a-f]{32}")
 ADDRESS_VALID_S = 3600
 SECRET_BYTES = 32
+# Callers' bytes don't fill the disk, which models' copies and logs share: so much stays free, of a small disk a
+# twentieth.
+SPARE_BYTES = 512 * 2**20
 
 
 class ObjectGone(Exception):
@@ -155,7 +159,7 @@ class FileObjects:
             stream = aside.open("xb")
         try:
             with stream:
-                yield _Stream(stream)  # type: ignore[misc]
+                yield _Stream(stream, self._folder)  # type: ignore[misc]
                 with _disk_errors():
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -228,13 +232,17 @@ class FileObjects:
 
 
 class _Stream:
-    """A file to write to, whose trouble with the disk is JobsDown."""
+    """A file to write to, whose trouble with the disk is JobsDown; so is less than SPARE_BYTES free."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, folder: Path) -> None:
         self._file = file
+        self._folder = folder
 
     def write(self, data: bytes) -> int:
         with _disk_errors():
+            disk = shutil.disk_usage(self._folder)
+            if disk.free - len(data) < min(SPARE_BYTES, disk.total // 20):
+                raise JobsDown("the disk of the jobs is nearly full")
             return self._file.write(data)
 
     def flush(self) -> None:

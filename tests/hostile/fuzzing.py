@@ -12,8 +12,8 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["model_api.repository", "model_api.tasks.text"]):
-    from model_api.errors import Refused
+with atheris.instrument_imports(include=["model_api.repository", "model_api.tasks.text", "model_api.web.server"]):
+    from model_api.errors import MalformedRequest, Refused
     from model_api.repository.bounded_json import BadJson, parse_json
     from model_api.repository.checksums import format_sums, parse_sums
     from model_api.repository.generation import Generation
@@ -25,6 +25,9 @@ with atheris.instrument_imports(include=["model_api.repository", "model_api.task
     from model_api.tasks.text.character_map import worst_growth
     from model_api.tasks.text.tokenizer_fields import Elsewhere
     from model_api.tasks.text.tokenizer_kinds import check_document
+    from model_api.web.json_bodies import parse_object
+    from model_api.web.server.incoming import RequestReader
+    from model_api.web.server.refusals import RequestRefused
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzzing-"))
 MINIMAL = {"tokenizer.json": b"{}", "config.json": b'{"architectures":["BertModel"]}'}
@@ -94,7 +97,24 @@ def status(data: bytes) -> None:
         str(said).encode()
 
 
-_ALL = (tokenizer, safetensors, documents, character_map, manifest, refs, sums, generation, status)
+def requests(data: bytes) -> None:
+    """What comes over a connection, in pieces: at each `|`."""
+    reader = RequestReader(1 << 12, lambda request, n_bytes: True)
+    with contextlib.suppress(RequestRefused):
+        for piece in data.split(b"|"):
+            reader.feed(piece)
+    for request in reader.complete:
+        environ = request.environ({})
+        assert environ["PATH_INFO"].startswith("/")
+        assert len(environ["wsgi.input"].read()) <= 1 << 12
+
+
+def body(data: bytes) -> None:
+    with contextlib.suppress(MalformedRequest):
+        parse_object(data)
+
+
+_ALL = (requests, body, tokenizer, safetensors, documents, character_map, manifest, refs, sums, generation, status)
 TARGETS: Mapping[str, Callable[[bytes], None]] = {target.__name__: target for target in _ALL}
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Short runs of atheris over everything that reads a stranger's files; fuzzing.py says how to run it for longer."""
+"""Short runs of atheris over everything that reads strangers' files and requests; fuzzing.py has longer ones."""
 
 import importlib.util
 import json
@@ -16,7 +16,8 @@ from tests.rigs.project import ROOT
 pytestmark = pytest.mark.integration
 RUNS = 2000
 EXAMPLE = ROOT / "efs_layout" / "example" / "models" / "example"
-TARGETS = ("tokenizer", "safetensors", "documents", "character_map", "manifest", "refs", "sums", "generation", "status")
+FILES = ("tokenizer", "safetensors", "documents", "character_map", "manifest", "refs", "sums", "generation", "status")
+TARGETS = (*FILES, "requests", "body")
 
 
 def seeds(target: str, folder: Path) -> list[bytes]:
@@ -44,6 +45,13 @@ def seeds(target: str, folder: Path) -> list[bytes]:
     if target == "status":
         row = b'{"name": "m", "digest": "d", "state": "serving", "versions": [{"digest": "d"}], "refused": [{}]}'
         return [b'{"instance": "i", "heartbeat": 7, "models": [' + row + b"]}", b'{"instance": "\\udfff"}']
+    if target == "requests":
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+        chunks = head + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{...}\r\n|0;e=1\r\nX-Trailer: y\r\n\r\n"
+        offer = head + b"Upgrade: h2c\r\nConnection: Upgrade\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{|}"
+        return [chunks, offer, b"PUT http://x/y HTTP/1.0\r\nContent-Length: 9\r\n\r\n", b"\x16\x03\x01"]
+    if target == "body":
+        return [b'{"a": [1e999, "\\ud800", "\\\\"]}', b"[" * 70, b"\xef\xbb\xbf{}", b'{"a":"' + b"\\" * 99]
     return [(1024).to_bytes(4, "little") + bytes(1024) + b"a\0"]
 
 
