@@ -4,7 +4,6 @@ llhttp (httptools) parses; it is strict about what proxies and servers have unde
 length beside chunks, folded headers, bare line feeds.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ STREAMED_METHOD = "PUT"
 STREAMED_POST = b"/v1/files"
 SMALL_BODY_BYTES = 1 << 14  # so much is not worth counting
 
-_BLANKS = re.compile(rb"[ \t]{%d}" % (MAX_BLANKS + 1))
+_TOO_MANY_BLANKS = b" " * (MAX_BLANKS + 1)
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _MAX_KEYS = 1000
 
@@ -165,7 +164,7 @@ class RequestReader:
         headers.append((name.lower(), value))
         if len(headers) > MAX_HEADERS or len(name) + len(value) > MAX_HEADER_BYTES:
             self._refuse(refusals.HEAD_TOO_LARGE)
-        if _BLANKS.search(value):
+        if _TOO_MANY_BLANKS in value.replace(b"\t", b" "):
             self._refuse(refusals.NOT_HTTP)
 
     def on_headers_complete(self) -> None:
