@@ -55,7 +55,7 @@ class Groups:
         )
         self._groups.append(
             ProcessGroup(
-                self._fork_server.spawn(),
+                self._fork_server.spawn(spec.key()),
                 spec,
                 on_event=lambda group, event: events.put(event),
                 on_lane=lambda: None,

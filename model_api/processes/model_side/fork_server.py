@@ -60,9 +60,9 @@ class ForkServer:
             readable, _, _ = select.select(ends, [], [], None if self._webs else 1.0)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._woken, 4096)
-            self._reap()
             for handover in handovers.keys() & set(readable):
                 handovers[handover].loaded = bool(handover.recv(1))
+            self._reap()
             # What the web processes that ended left is known before another one is told what there is.
             for web in [web for web in self._webs if web in readable]:
                 if not self._take_order(web):
