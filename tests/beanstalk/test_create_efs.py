@@ -119,7 +119,7 @@ def decided(*runs: str) -> Choices:
 
 
 ALL = (
-    "--private --internal --no-publisher --arch arm64 --certificate arn:c --alarm-email a@example.org"
+    "--private --internal --no-publisher --jobs --arch arm64 --certificate arn:c --alarm-email a@example.org"
     " --secret S=arn:s --property P=1 --property Q=a=b"
 )
 
@@ -135,12 +135,19 @@ def test_a_run_with_fewer_arguments_takes_nothing_back() -> None:
         internal=True,
         publisher=False,
         alarm_email="a@example.org",
+        jobs=True,
     )
+
+
+def test_who_scales_workers_has_jobs() -> None:
+    assert decided("--scale-workers model-api-workers").jobs
+    assert not decided("").jobs
 
 
 def test_what_is_said_again_counts_and_nothing_takes_it_back() -> None:
     back = (
-        "--no-private --no-internal --publisher --arch x86_64 --certificate= --alarm-email= --secret S= --property P="
+        "--no-private --no-internal --publisher --no-jobs --arch x86_64 --certificate= --alarm-email= --secret S="
+        " --property P="
     )
     choices = decided(ALL, back)
     assert choices.properties == {"Q": "a=b"}
