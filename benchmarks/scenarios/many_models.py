@@ -156,8 +156,10 @@ def targets(results: Results) -> Iterator[Outcome]:
     yield at_most("200 tiny models ready: at most 60 s after the start", many["ready_s"], 60.0, "s")
     yield at_most("30 tiny models: at most 25 MB of memory each", some["further_mb"], 25.0, "MB")
     yield at_most("a whole look at 200 models: at most 8 ms of a core", many["look_ms"], 8.0, "ms")
-    first, further = _figures(results, "MiniLM", 1), _figures(results, "MiniLM", 4)
+    parts = [results.median("in-process", NAME, "MiniLM 1", name) for name in ("models_mb", "fork_server_mb")]
+    first_mb = sum(part for part in parts if part is not None) if None not in parts else None
+    yield at_most("the first MiniLM, with the fork server: at most 350 MB", first_mb, 350.0, "MB")
+    further = _figures(results, "MiniLM", 4)
     weights_mb = (minilm_folder() / "model.safetensors").stat().st_size / 1e6 / 2  # served in bfloat16
-    yield at_most("the first MiniLM with the whole server: at most 350 MB", first["pss_mb"], 350.0, "MB")
     text = "each further MiniLM: at most its weights in bfloat16 and 40 MB"
     yield at_most(text, further["further_mb"], weights_mb + 40.0, "MB")
