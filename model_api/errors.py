@@ -26,6 +26,7 @@ ModelApiError
 │   ├── ModelNotReady            published, but nothing of it is loaded (yet, or any more)
 │   ├── LaneFailed               the model process died under the request, twice
 │   ├── ForwardFailed            the model raised on this very input
+│   ├── VideoUnavailable         this machine can't decode videos
 │   ├── CacheDown                the result cache can't be reached, and the request was about nothing else
 │   ├── JobsDown                 the place where jobs are kept can't be reached, is full, or can't be used
 │   ├── JobsFull                 too many jobs are waiting already
@@ -185,6 +186,10 @@ class LaneFailed(ServingError):
 
 class ForwardFailed(ServingError):
     """The model raised on this very input. The message never holds the exception's text: it may quote data."""
+
+
+class VideoUnavailable(ServingError):
+    """This machine can't decode videos: what decodes them, or what would keep it in bounds, isn't there."""
 
 
 class CacheDown(ServingError):

@@ -1,5 +1,6 @@
 """What a test needs from the machine: absent, it skips with the reason; in CI, where all is installed, it fails."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -18,6 +19,12 @@ def needs_root(why: str) -> None:
     """Require root, which mounts and network namespaces are made with."""
     if os.geteuid() != 0:
         missing(f"not root: {why}")
+
+
+def needs_package(name: str) -> None:
+    """Require an importable package that not every installation has."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"the package {name} is not installed")
 
 
 def missing(reason: str) -> None:

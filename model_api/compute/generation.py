@@ -5,7 +5,6 @@ what a constraint forbids has no probability (transformers' early_stopping and r
 depends on its seed and its text alone.
 """
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -153,8 +152,3 @@ class TransformersGenerator:
                 new = self._model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **arguments)[0, 1:]
                 generated.append(new.numpy().astype(np.int32))
         return generated
-
-
-def yield_the_processor() -> None:
-    """Generation takes seconds and every core; a request that takes milliseconds must not wait behind it."""
-    os.nice(10)

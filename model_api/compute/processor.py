@@ -14,6 +14,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def yield_the_processor() -> None:
+    """For a process whose forwards take seconds: a request that takes milliseconds must not wait behind it."""
+    os.nice(10)
+
+
 def choose_precision(asked: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """ "auto" becomes bfloat16 where the processor multiplies it, else float32; the others stay as they are.
 

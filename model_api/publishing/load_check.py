@@ -21,6 +21,7 @@ from typing import Any
 from model_api.errors import LoadFailed, Refused
 from model_api.publishing.draft import Draft
 from model_api.repository.accuracy import Accuracy, parse_accuracy
+from model_api.repository.known_tasks import TASKS
 
 # The child is named, not imported: it stands floors above, and isn't there on the far side of --to.
 _MODULE = "model_api.processes.model_side.load_check"
@@ -36,15 +37,16 @@ class Loaded:
     accuracy: Accuracy | None  # of int8, where this machine and the model can do it
 
 
-def lacking() -> str:
-    """What a real load needs and this machine hasn't; "" if all is at hand."""
+def lacking(task: str = "") -> str:
+    """What a real load of a model for `task` needs and this machine hasn't; "" if all is at hand."""
     if not hasattr(os, "fork"):
         return "os.fork (Linux)"
     try:
         here = importlib.util.find_spec(_MODULE) is not None
     except ModuleNotFoundError:
         here = False
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    needed = (*_NEEDED, *(TASKS[task].packages if task in TASKS else ()))
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     return ", ".join(missing if here else [*missing, "the serving side of this project"])
 
 

@@ -26,7 +26,9 @@ class KnownTask:
     """`module` lies in model_api/tasks. A folder whose config.json names an architecture that ends in one of
     `architectures` is taken for this task, unless its author names one; with `needs_architecture` no other will do.
     `own_options` are what a manifest may carry for it beside the common ones; the task's Options says of what type.
-    `decodes`: its model generates text. `converts`: loading makes a second copy."""
+    `decodes`: its model generates text. `converts`: loading makes a second copy. `takes`: types of uploads that a job
+    of this task works on; such a model reads no text, and needs no tokenizer. `packages`: what loading it needs beside
+    what every model does."""
 
     module: str
     architectures: tuple[str, ...] = ()
@@ -34,6 +36,8 @@ class KnownTask:
     needs_architecture: bool = False
     decodes: bool = False
     converts: bool = False
+    takes: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -60,7 +64,22 @@ TASKS: Mapping[str, KnownTask] = {
     "extractive-summarization": KnownTask(
         "text.extractive_summarization", (), ("int8_min_cosine", "max_sentences", "pooling")
     ),
+    "video-regression": KnownTask(
+        "video.regression",
+        ("ForVideoRegression",),
+        ("content_class", "content_minimum", "score_factor"),
+        needs_architecture=True,
+        takes=("video/mp4", "video/quicktime", "video/x-msvideo"),
+        packages=("av",),
+    ),
 }
+
+
+def reads_text(config: Any) -> bool:
+    """Whether a model of that config.json reads text, and so needs a tokenizer."""
+    named = config.get("architectures") if isinstance(config, dict) else None
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    return not any(task.takes and architecture.endswith(task.architectures) for task in TASKS.values())
 
 
 def infer_task(config: Any, has_modules: bool) -> str:
@@ -130,11 +149,14 @@ def memory_bytes(tensors: Sequence[Tensor], task: str) -> int:
     """Estimated peak while loading: the weights as they lie in the file, plus a prepacked float32-sized copy of every
     matrix but the embedding tables (those stay mapped), plus 64 MiB for what any process group needs.
 
-    Where the task converts, the peak is the conversion: a float32-sized copy of everything, and 256 MiB for the
-    converter itself.
+    A network that sees videos has no such matrices to speak of: a copy of everything in the type that computes, and
+    512 MiB of activations. Where the task converts, the peak is the conversion: a float32-sized copy of everything, and
+    256 MiB for the converter itself.
     """
     stored = sum(t.n_bytes for t in tensors)
     if task in TASKS and TASKS[task].converts:
         return stored + sum(4 * math.prod(t.shape) for t in tensors) + 256 * 2**20
+    if task in TASKS and TASKS[task].takes:
+        return 2 * stored + 512 * 2**20
     matrices = [t for t in tensors if len(t.shape) == 2 and "embed" not in t.name and "shared" not in t.name]
     return stored + sum(4 * t.shape[0] * t.shape[1] for t in matrices) + 64 * 2**20

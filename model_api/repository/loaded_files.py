@@ -15,6 +15,7 @@ from typing import Any
 from model_api.errors import Refused
 from model_api.repository.bounded_json import read_json
 from model_api.repository.file_kinds import HOW_TO_CONVERT, WHAT_IS_ACCEPTED, is_convertible
+from model_api.repository.known_tasks import reads_text
 from model_api.repository.manifest import check_path
 from model_api.repository.near_names import rename_it
 from model_api.repository.safetensors_header import Incomplete
@@ -163,7 +164,9 @@ def _pooling_mode(config: Any, path: str) -> str:
 
 def read_by_load(paths: Collection[str], read_json: ReadJson) -> frozenset[str]:
     """Every file that a load of the model reads. Raises Refused, Incomplete."""
-    read = {CONFIG_FILE, tokenizer_file(paths), *weight_files(paths, read_json)}
+    read = {CONFIG_FILE, *weight_files(paths, read_json)}
+    if reads_text(read_json(CONFIG_FILE)):
+        read.add(tokenizer_file(paths))
     if SINGLE_FILE not in read:
         read.add(INDEX_FILE)
     modules = read_modules(paths, read_json)

@@ -16,7 +16,7 @@ from model_api.repository.bounded_files import read_bounded
 from model_api.repository.bounded_json import BadJson, check_syntax, parse_json
 from model_api.repository.file_kinds import judge_content, judge_name
 from model_api.repository.folder_files import is_excluded, list_files
-from model_api.repository.known_tasks import infer_task, judge_task
+from model_api.repository.known_tasks import infer_task, judge_task, reads_text
 from model_api.repository.loaded_files import (
     CONFIG_FILE,
     MAX_JSON_BYTES,
@@ -172,6 +172,8 @@ def _card_names_sentence_transformers(files: Mapping[str, Path]) -> bool:
 
 def _check_tokenizer(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
     """tokenizer.json, or a vocab.txt that the config vouches for."""
+    if not reads_text(documents.get(CONFIG_FILE)):
+        return
     path = tokenizer_file(files)
     if path != VOCABULARY_FILE:
         return

@@ -62,6 +62,7 @@ ROWS: Mapping[type[Exception], Row] = {
     errors.ModelNotReady: Row(503, "model-not-ready", "The model is not loaded", retry_after_s=5),
     errors.LaneFailed: Row(503, "lane-failed", "The model process died under the request", retry_after_s=1),
     errors.ForwardFailed: Row(500, "forward-failed", "The model failed on this input"),
+    errors.VideoUnavailable: Row(503, "video-unavailable", "Videos can't be decoded here"),
     errors.CacheDown: Row(503, "cache-down", "The result cache is out of reach", retry_after_s=5),
     errors.CallerLeft: Row(499, "caller-left", "Client Closed Request"),
     errors.RepositoryUnavailable: Row(

@@ -9,7 +9,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from scripts.conversion import sandbox
+from model_api.processes import sandbox
 
 MAX_CPU_S = 4 * 3600
 

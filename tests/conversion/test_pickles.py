@@ -165,7 +165,7 @@ def test_the_sandbox_refuses(tmp_path: Path, attempt: str) -> None:
     (tmp_path / "victim").write_text("x")
     code = (
         "import sys, pathlib\n"
-        "from scripts.conversion import sandbox\n"
+        "from model_api.processes import sandbox\n"
         "missing = sandbox.close(pathlib.Path(sys.argv[1]), 2 * 2**30, 60)\n"
         "assert not missing, missing\n"
         "pathlib.Path(sys.argv[1], 'mine').write_text('x')\n"

@@ -13,7 +13,7 @@ from tests.rigs.stores import new_store
 def nothing_to_load_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine seems to lack what a real load needs, as an author's laptop may."""
     if "loads" not in request.keywords:
-        monkeypatch.setattr(checking, "lacking", lambda: "torch")
+        monkeypatch.setattr(checking, "lacking", lambda task: "torch")
 
 
 @pytest.fixture

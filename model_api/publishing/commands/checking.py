@@ -29,7 +29,7 @@ PASSED, REFUSED = 0, 3
 def check_load(made: Draft) -> Loaded | None:
     """Load the draft as instances will, if this machine can, and say so on standard error; None if it can't. Raises
     Refused, LoadFailed."""
-    missing = lacking()
+    missing = lacking(made.manifest.task)
     if missing:
         print(f"not tried here: {missing} is missing, so the instances are the first to load it", file=sys.stderr)
         return None

@@ -87,7 +87,8 @@ class SummarizationModel(ModelSide):
             self.precision = self._generator.precision
 
     def after_fork(self) -> None:
-        from model_api.compute.generation import CTranslate2Generator, yield_the_processor
+        from model_api.compute.generation import CTranslate2Generator
+        from model_api.compute.processor import yield_the_processor
 
         yield_the_processor()
         if self._generator is None:
