@@ -15,7 +15,19 @@ from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
 from model_api.web.protocols import openai, openai_files, openai_shape
 from model_api.web.requests import ApiRequest
-from model_api.web.routes import cache, docs, health, jobs, models, predictions, scores, similarity, uploads, worker
+from model_api.web.routes import (
+    cache,
+    docs,
+    health,
+    jobs,
+    models,
+    predictions,
+    scores,
+    similarity,
+    uploads,
+    videos,
+    worker,
+)
 from model_api.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -78,6 +90,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
         models,
         jobs,
         uploads,
+        videos,
         worker,
         openai,
         openai_files,

@@ -21,6 +21,7 @@ from model_api.jobs.records import SqliteRecords
 from model_api.jobs.runner import TICK_S, Runner
 from model_api.jobs.sweeping import Sweeper
 from model_api.jobs.uploads import VALID_S, Address, Upload, Uploads
+from model_api.jobs.videos import VideoWork
 from model_api.jobs.work import FILE, Work, examine, request_for
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
 from model_api.serving.calls import CallContext, ModelService
@@ -208,6 +209,7 @@ def _assembled(
     uploads = Uploads(queue.objects, queue.records.now, max_bytes=settings.max_upload_bytes)
     sharing = _sharing(queue, local)
     file_work = FileWork(service, queue.objects, scratch, settings.job_timeout_s, sharing)
+    video_work = VideoWork(service, queue.objects, scratch, settings.job_timeout_s)
 
     def drop_unused() -> None:
         used = queue.uploads_waited_for()
@@ -228,7 +230,7 @@ def _assembled(
     runner = Runner(
         queue,
         sweeper,
-        Work(service, queue, file_work, Daily(service, queue, uploads, settings, submit), **timeouts),
+        Work(service, queue, file_work, video_work, Daily(service, queue, uploads, settings, submit), **timeouts),
         problem_of,
         worker=worker,
         threads=threads,

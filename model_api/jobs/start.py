@@ -8,15 +8,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from model_api.errors import InvalidInput, JobsDown, JobsFull, ModelApiError
+from model_api.errors import InvalidInput, JobsDown, JobsFull, ModelApiError, ModelNotReady, UploadConflict
 from model_api.jobs.files.predictors import CALLER
-from model_api.jobs.job import Job, Status, canonical
+from model_api.jobs.job import Job, Payload, Status, canonical
 from model_api.jobs.job import fingerprint as fingerprint_of
 from model_api.jobs.notices import TOPIC_PREFIX, check_url
+from model_api.jobs.objects import ObjectExists, ObjectGone, put, read
 from model_api.jobs.opening import DAILY_TTL_S, Parts
 from model_api.jobs.pipelines import DAILY, checked_date, pipeline_of
 from model_api.jobs.queue import JobQueue
-from model_api.jobs.uploads import Upload, Uploads
+from model_api.jobs.uploads import Upload, Uploads, started_key
+from model_api.jobs.videos import takes_uploads
 from model_api.jobs.work import Asked, canonical_work, examine, request_for
 from model_api.serving.calls import CallContext, ModelService
 from model_api.settings import Settings
@@ -103,6 +105,8 @@ class Jobs:
         upload = body.get("upload")
         if upload is not None:
             body = {**body, "file": self.parts.uploads.get(upload, owner)}
+            if takes_uploads(kind) and body.get("model") is None:
+                body["model"] = self._model_for(kind)
         asked = examine(self._service, self.parts.objects, kind, body, context)
         return queue.submit(
             request_for(
@@ -207,7 +211,37 @@ class Jobs:
         deadline = time.monotonic() + self._settings.request_timeout_s
         context = CallContext(deadline, CALLER, upload.owner or CALLER, lambda: False)
         job, _ = self.submit(kind, body, context, owner=upload.owner, ttl_s=ttl_s, notify=notify)
+        with contextlib.suppress(ObjectExists):  # the first one stays
+            put(self.parts.objects, started_key(upload.id), job.id.encode(), "text/plain")
         return job.id
+
+    def score_of(self, upload_id: str, owner: str) -> Payload | None:
+        """What the job of an upload gave, None as long as it hasn't ended, or the bytes haven't come. Raises what kept
+        it from a result, and UnknownUpload, UploadExpired, JobsDown."""
+        try:
+            upload = self.parts.uploads.get(upload_id, owner)
+        except UploadConflict:
+            return None
+        if upload.job is None:
+            raise UploadConflict(f"no job came with upload {upload_id[:16]}")
+        try:
+            job_id = read(self.parts.objects, started_key(upload.id)).decode()
+        except ObjectGone:
+            job_id = self.start_job_of(upload)
+        job = self.queue.get(job_id, owner)
+        return self.queue.result(job) if job.is_over else None
+
+    def _model_for(self, kind: str) -> str:
+        """The model of a job on an upload that names none. Raises InvalidInput, ModelNotReady."""
+        if self._settings.video_model:
+            return self._settings.video_model
+        names = [model["name"] for model in self._service.models() if model.get("task") == kind]
+        if len(names) == 1:
+            return str(names[0])
+        found = f"there are {len(names)} for {kind} ({', '.join(sorted(names))})" if names else f"none serves {kind}"
+        if not names and not self._service.readiness().ready:
+            raise ModelNotReady(kind, "no such model is loaded yet")
+        raise InvalidInput(f'name the model: "model" is missing and {found}', "/model")
 
     @staticmethod
     def _handle(kind: str, body: Mapping[str, Any], owner: str) -> str:

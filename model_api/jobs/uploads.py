@@ -1,7 +1,7 @@
 """Bytes that come before a job: asked for, sent to a signed address, checked, and kept for the jobs that use them.
 
-Three objects are all that is known of an upload: what was asked for, its bytes, and what they turned out to be. Each is
-written once, so a crash between two of them leaves one of three states: nothing came yet, it came, it was accepted.
+Four objects are all that is known of an upload: what was asked for, its bytes, what they turned out to be, and the job
+that they started. Each is written once, so a crash between two of them leaves one of as many states.
 """
 
 import codecs
@@ -17,7 +17,7 @@ import orjson
 from model_api.errors import InvalidInput, UnknownUpload, UploadConflict, UploadExpired, UploadRefused
 from model_api.jobs.objects import ObjectExists, ObjectGone, Objects, put, read
 
-ASKED, BYTES, ACCEPTED = "asked", "uploads", "accepted"
+ASKED, BYTES, ACCEPTED, STARTED = "asked", "uploads", "accepted", "started"
 VALID_S = 3600  # for so long the address is good
 KEEP_S = 86400.0  # an upload that no job waits for
 CHUNK_BYTES = 1 << 20
@@ -181,7 +181,7 @@ class Uploads:
             upload_id = key.partition("/")[2].partition(".")[0]
             if is_used(upload_id):
                 continue
-            for kind in (BYTES, ACCEPTED, ASKED):
+            for kind in (BYTES, ACCEPTED, STARTED, ASKED):
                 self._objects.remove(_key(kind, upload_id))
             dropped += 1
         return dropped
@@ -254,6 +254,11 @@ def sniffed(head: bytes) -> str:
 def upload_key(upload_id: str) -> str:
     """Where the bytes of an upload lie among the objects."""
     return _key(BYTES, upload_id)
+
+
+def started_key(upload_id: str) -> str:
+    """Where the id of the job lies that an upload started."""
+    return _key(STARTED, upload_id)
 
 
 def _key(kind: str, upload_id: str) -> str:

@@ -1,24 +1,24 @@
 """What a job does: the calls of /predict, /sim and /score, without anybody waiting for them."""
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
 
-from model_api.errors import CallerLeft, DeadlineExceeded, InvalidInput, QueueFull, VersionNotLoaded
+from model_api.errors import DeadlineExceeded, InvalidInput, VersionNotLoaded
+from model_api.jobs.asking import ask_patiently
 from model_api.jobs.daily import Daily
 from model_api.jobs.files.batches import BATCH
 from model_api.jobs.files.parts import PART
-from model_api.jobs.files.predictors import CALLER
 from model_api.jobs.files.work import FileWork, batch_model, check_table
 from model_api.jobs.objects import Objects
 from model_api.jobs.pipelines import DAILY
 from model_api.jobs.queue import JobQueue, Request
 from model_api.jobs.runner import Outcome, Run
 from model_api.jobs.uploads import Upload, upload_key
+from model_api.jobs.videos import VideoWork, check_video, takes_uploads
 from model_api.repository.known_tasks import TASKS
 from model_api.serving.calls import Answer, CallContext, ModelService, Weights
 from model_api.serving.documents import (
@@ -37,9 +37,9 @@ Scores = list[dict[str, float]]
 
 PART_INPUTS = 16  # of a call: what a cancelled job still computes, and how finely its progress is told
 DEFAULT_COLUMN = "text"
-QUEUE_FULL_S = 0.5
 MAX_SWAPS = 5  # how often a job begins again because its model was swapped under it
-PREDICT, SIM, SCORE, FILE = "predict", "sim", "score", "file"  # and BATCH, which only its own protocol asks for
+# and BATCH, which only its own protocol asks for
+PREDICT, SIM, SCORE, FILE, VIDEO = "predict", "sim", "score", "file", "video"
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def canonical_work(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         upload = body["file"]
         wanted = {"content_type": upload.content_type, "endpoint": body["endpoint"], "metadata": body["metadata"]}
         return {"call": BATCH, "model": "", "sha256": upload.received_sha256, **wanted, "parameters": {}}
+    if takes_uploads(kind):
+        return {"call": VIDEO, "model": name, "sha256": body["file"].received_sha256, "parameters": parameters}
     inputs = body["inputs"] if isinstance(body["inputs"], list) else [body["inputs"]]
     return {"call": PREDICT, "model": name, "inputs": inputs, "parameters": parameters}
 
@@ -101,12 +103,13 @@ def examine(service: ModelService, objects: Objects, kind: str, body: Mapping[st
         if weights.task != EMBEDDING:
             raise InvalidInput(f"{weights.model} serves {weights.task}, not {EMBEDDING}", "/input_file_id")
         work["model"] = weights.model
+    elif work["call"] == VIDEO:
+        check_video(kind, body["file"].content_type)
+        weights = _of_task(kind, service.predict_weights(address or "", [], parameters, context))
     elif address is not None:
-        weights = service.predict_weights(address, work["inputs"], parameters, context)
-        if kind in TASKS and weights.task != kind:
-            raise InvalidInput(f"{weights.model} serves {weights.task}, not {kind}", "/model")
+        weights = _of_task(kind, service.predict_weights(address, work["inputs"], parameters, context))
     items = work.get("texts", work.get("inputs", work.get("targets", [])))
-    unit = {SIM: "texts", SCORE: "pairs", FILE: "rows", BATCH: "rows"}.get(kind, "inputs")
+    unit = {SIM: "texts", SCORE: "pairs", FILE: "rows", BATCH: "rows", VIDEO: "clips"}.get(work["call"], "inputs")
     return Asked(kind, work, weights, "@" in (address or ""), len(items), unit)
 
 
@@ -131,6 +134,13 @@ def request_for(kind: str, asked: Asked, *, upload: str | None, owner: str, ttl_
     )
 
 
+def _of_task(kind: str, weights: Weights) -> Weights:
+    """The same. Raises InvalidInput where the job asks for a task that the model doesn't serve."""
+    if kind in TASKS and weights.task != kind:
+        raise InvalidInput(f"{weights.model} serves {weights.task}, not {kind}", "/model")
+    return weights
+
+
 class Work:
     """Does jobs, on the runner's threads."""
 
@@ -139,6 +149,7 @@ class Work:
         service: ModelService,
         queue: JobQueue,
         file_work: FileWork,
+        video_work: VideoWork,
         daily: Daily,
         *,
         call_timeout_s: float,
@@ -149,6 +160,7 @@ class Work:
         self._service = service
         self._queue = queue
         self._file_work = file_work
+        self._video_work = video_work
         self._daily = daily
         self._call_timeout_s = call_timeout_s
         self._job_timeout_s = job_timeout_s
@@ -160,6 +172,8 @@ class Work:
         work: dict[str, Any] = orjson.loads(self._queue.content(job.work))
         if work["call"] in (FILE, BATCH):
             return self._file_work(run, {**work, "key": upload_key(job.upload or "")})
+        if work["call"] == VIDEO:
+            return self._video_work(run, {**work, "key": upload_key(job.upload or "")})
         if work["call"] == PART:
             return self._file_work(run, work)
         if work["call"] == DAILY:
@@ -223,21 +237,8 @@ class Work:
         return self._ask(run, lambda c: self._service.scores(work["targets"], predictions, place, c), takes_long=True)
 
     def _ask(self, run: Run, call: Callable[[CallContext], Found], *, takes_long: bool) -> Found:
-        give_up = time.monotonic() + self._job_timeout_s
-        while True:
-            if run.has_left():
-                raise CallerLeft("nobody waits for this job")
-            call_s = self._job_timeout_s if takes_long else self._call_timeout_s
-            deadline = min(give_up, time.monotonic() + call_s)
-            try:
-                return call(CallContext(deadline, CALLER, CALLER, run.has_left))
-            except DeadlineExceeded:
-                if time.monotonic() >= give_up:
-                    raise
-            except QueueFull:
-                run.wait(QUEUE_FULL_S)
-                if time.monotonic() >= give_up:
-                    raise
+        call_s = self._job_timeout_s if takes_long else self._call_timeout_s
+        return ask_patiently(run, call, call_s=call_s, all_s=self._job_timeout_s)
 
     def _takes_long(self, address: str) -> bool:
         return is_long_running(str(self._service.model(address.partition("@")[0]).get("task")))

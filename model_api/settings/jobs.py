@@ -87,6 +87,11 @@ class JobSettings(BaseSettings):
     max_upload_bytes: int = Field(
         200 * 2**20, ge=1, le=2**40, description="Largest upload; a larger one is refused when it is asked for."
     )
+    video_model: str | None = Field(
+        None,
+        description="The model that judges videos whose job names none, as those of `GET /uploads`. Unset: the only "
+        "one for videos.",
+    )
     pipelines: SettingsPath | None = Field(
         None, description="A TOML file of pipelines (docs/jobs.md#daily). Unset: there are none."
     )

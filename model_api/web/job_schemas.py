@@ -11,7 +11,7 @@ _EXAMPLE: dict[str, Any] = {"kind": "predict", "model": "minilm", "inputs": ["A 
 
 class JobBody(Body):
     """Work for later. What /predict, /sim or /score takes stands beside `kind`, or under `inputs`; `file` takes an
-    upload, and the `column` to predict among its parameters."""
+    upload, and the `column` to predict among its parameters; `video-regression` the upload of a video."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -19,7 +19,7 @@ class JobBody(Body):
     model: str | None = None
     inputs: Any = Field(None, description="As /predict has it; of `sim` and `score` an object with the rest of theirs.")
     parameters: dict[str, Any] = Field(default_factory=dict)
-    upload: str | None = Field(None, description="The id of an upload, for `file`.")
+    upload: str | None = Field(None, description="The id of an upload, for `file` and `video-regression`.")
     pipeline: str | None = Field(None, description="The name of a pipeline, for `daily`.")
     date: str | None = Field(None, description="Of `daily`: the day, as 2026-12-31. Default: today, in UTC.")
     target: str | None = None
@@ -36,6 +36,14 @@ class FileBody(Body):
     """A whole file through a model."""
 
     model: str
+    upload: str = Field(pattern="^[0-9a-f]{64}$")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class VideoBody(Body):
+    """A video through a model for videos; without `model` the server's."""
+
+    model: str | None = None
     upload: str = Field(pattern="^[0-9a-f]{64}$")
     parameters: dict[str, Any] = Field(default_factory=dict)
 
@@ -61,6 +69,19 @@ class UploadAddress(BaseModel):
     headers: dict[str, str] | None = Field(None, description="To send with the bytes, by PUT.")
     fields: dict[str, str] | None = Field(None, description="Of the form, before `file`, by POST.")
     expires: str
+
+
+class VideoType(BaseModel):
+    type: str = Field("mp4", pattern="^(mp4|mov|avi)$", description="mp4, mov or avi")
+
+
+class VideoKey(BaseModel):
+    x: str = Field(pattern=r"^[0-9a-f]{64}(\.(mp4|mov|avi))?$", description="`Key` of GET /uploads.")
+
+
+class VideoUpload(BaseModel):
+    uploadURL: str = Field(description="Where to PUT the video, for an hour.")  # noqa: N815 - its callers' name
+    Key: str = Field(description="What GET /fetch asks by.")
 
 
 class UploadState(BaseModel):
@@ -130,4 +151,11 @@ class JobList(BaseModel):
 
 
 # Described as parameters, not as schemas.
-PARTS_OF_ADDRESSES: tuple[type[BaseModel], ...] = (UploadPath, JobPath, JobQuery, JobsQuery)
+PARTS_OF_ADDRESSES: tuple[type[BaseModel], ...] = (
+    UploadPath,
+    JobPath,
+    JobQuery,
+    JobsQuery,
+    VideoType,
+    VideoKey,
+)

@@ -91,6 +91,8 @@ _OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("get", "/jobs/{id}/result"): ("get_job_result", "jobs"),
     ("post", "/jobs/{id}/retry"): ("retry_job", "jobs"),
     ("post", "/uploads"): ("create_upload", "uploads"),
+    ("get", "/uploads"): ("create_video_upload", "uploads"),
+    ("get", "/fetch"): ("fetch_score", "uploads"),
     ("get", "/uploads/{id}"): ("get_upload", "uploads"),
     ("put", "/uploads/{id}"): ("send_upload", "uploads"),
     ("delete", "/cache"): ("clear_cache", "cache"),

@@ -1,6 +1,7 @@
 """A model author who publishes from elsewhere: writes to the store behind the instance's mount."""
 
 from pathlib import Path
+from typing import Any
 
 from model_api.publishing import changes as store_changes
 from model_api.publishing import draft as publishing
@@ -16,9 +17,17 @@ class Author:
         store_changes.init(root)
         self.layout = Layout(root)
 
-    def publish(self, folder: Path, name: str, version: str | None = None, canary_percent: float | None = None) -> Ref:
+    def publish(
+        self,
+        folder: Path,
+        name: str,
+        version: str | None = None,
+        canary_percent: float | None = None,
+        task: str | None = "embedding",
+        **options: Any,
+    ) -> Ref:
         """What is published then. The same content again is what it was."""
-        made = publishing.draft(folder, name, lambda done, total: None, task="embedding")
+        made = publishing.draft(folder, name, lambda done, total: None, task, options)
         return publishing.publish(self.layout, made, lambda done, total: None, version, canary_percent).ref
 
     def promote(self, name: str, version: str | None = None) -> Ref:

@@ -16,9 +16,10 @@ from model_api.jobs.job import Status
 from model_api.jobs.objects import ObjectGone
 from model_api.jobs.pipelines import DAILY
 from model_api.jobs.records import Listing
+from model_api.jobs.videos import takes_uploads
 from model_api.jobs.work import FILE, SCORE, SIM, is_kind
 from model_api.serving.documents import dump
-from model_api.web.job_schemas import FileBody, JobBody, JobList, JobPath, JobQuery, JobsQuery, JobState
+from model_api.web.job_schemas import FileBody, JobBody, JobList, JobPath, JobQuery, JobsQuery, JobState, VideoBody
 from model_api.web.later import accepted, idempotency_key, limit_s, result_response, with_weights
 from model_api.web.openapi import answer, problems
 from model_api.web.problems import InvalidBody, pointer
@@ -208,7 +209,7 @@ def route_body(body: JobBody) -> tuple[dict[str, Any], str]:
         given |= body.inputs
         place = "/inputs"
     try:
-        checked = _BODIES.get(body.kind, PredictBody).model_validate(given)
+        checked = (VideoBody if takes_uploads(body.kind) else _BODIES.get(body.kind, PredictBody)).model_validate(given)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         raise InvalidBody([(place + pointer(f["loc"]), f["msg"]) for f in found]) from None

@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestTimeout
 from model_api.errors import InvalidInput, MalformedRequest, ModelApiError, NotSigned, UploadConflict, UploadExpired
 from model_api.jobs.documents import moment
 from model_api.jobs.uploads import CHUNK_BYTES, Upload
+from model_api.jobs.videos import takes_uploads
 from model_api.jobs.work import FILE
 from model_api.web.job_schemas import JobBody, UploadAddress, UploadBody, UploadPath, UploadState
 from model_api.web.openapi import answer, problems
@@ -101,8 +102,8 @@ def _check_job(given: dict[str, Any]) -> None:
     """Raises InvalidBody or InvalidInput below /job, for what POST /jobs would refuse before it looks at the bytes."""
     try:
         body = JobBody.model_validate({**given, "upload": _ANY_ID})
-        if body.kind != FILE:
-            raise InvalidInput("must be file: no other kind takes an upload", "/kind")
+        if body.kind != FILE and not takes_uploads(body.kind):
+            raise InvalidInput("must be file or video-regression: no other kind takes an upload", "/kind")
         route_body(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)

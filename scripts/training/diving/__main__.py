@@ -26,7 +26,7 @@ def save(model: Trained, folder: Path) -> None:
     kept = {
         name: value.contiguous()
         for name, value in tensors.items()
-        if not name.startswith("faults.") and not name.endswith("num_batches_tracked")
+        if not name.startswith(("faults.", "shown.")) and not name.endswith("num_batches_tracked")
     }
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     config = CONFIG.model_dump()

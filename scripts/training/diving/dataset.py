@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model_api.compute.video.clips import CLIP_FRAMES, CROP, Frames, clip_starts
+from model_api.compute.video.clips import CLIP_FRAMES, CROP, Frames
 from scripts.training.diving.encoding import as_served
 from scripts.training.diving.scenes import Faults, draw_videos
 
@@ -101,8 +101,3 @@ def targets(video: Video, start: int) -> tuple[list[float], list[float]]:
         overlap(3, entry * 0.75) >= 10,
     )
     return values, [float(there) for there in shown]
-
-
-def starts_of(video: Video, skip: int) -> list[int]:
-    """Where its clips begin if the first `skip` frames hadn't been filmed."""
-    return [start + skip for start in clip_starts(video.n_frames - skip)]

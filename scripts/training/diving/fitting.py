@@ -1,4 +1,5 @@
-"""Train the small R(2+1)D: clips' faults, whole videos' marks, and whether it is a dive at all, together."""
+"""Train the small R(2+1)D: what a clip shows of each fault, and at a glance whether it is a dive at all; then, in
+closed form, the mark from the mean of a dive's clips."""
 
 import math
 import time
@@ -12,10 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor, nn
 
-from model_api.compute.video.clips import CLIP_FRAMES, Frames, spread_clip
+from model_api.compute.video.clips import CLIP_FRAMES, Frames, cut_clips, spread_clip
 from model_api.compute.video.config import R2Plus1DConfig
 from model_api.compute.video.networks import R2Plus1D, normalise
-from scripts.training.diving.dataset import TARGETS, Videos, starts_of, targets
+from scripts.training.diving.dataset import TARGETS, Video, Videos, targets
 
 CONFIG = R2Plus1DConfig(
     architectures=["R2Plus1DForVideoRegression"],
@@ -27,30 +28,30 @@ CONFIG = R2Plus1DConfig(
     blocks=[1, 1, 1],
     strides=[2, 2, 2],
 )
-CHECKS = 3
+CHECKS = 3  # while it learns
 MARK_PER_UNIT = 17.0
 """The network's unit: a score is int(prediction x 17), as the field's mark of dives has it."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    minutes: float = 12.0
-    learning_rate: float = 3e-3
+    minutes: float = 4.5
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
-    videos_per_step: int = 3
-    glances_per_step: int = 10
+    clips_per_step: int = 6
+    glances_per_step: int = 6
     seed: int = 1
 
 
 class Trained(nn.Module):
-    """The network, its two heads, and the head of the faults, which training alone needs."""
+    """The network, its two heads, and those that training alone needs: each fault, and whether it is to be seen."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = R2Plus1D(CONFIG)
         width = self.network.n_features
         self.regression, self.content = nn.Linear(width, 1), nn.Linear(width, 1)
-        self.faults = nn.Linear(width, len(TARGETS))
+        self.faults, self.shown = nn.Linear(width, len(TARGETS)), nn.Linear(width, len(TARGETS))
 
 
 def _changed(frames: Frames, random: np.random.Generator) -> Frames:
@@ -68,53 +69,66 @@ def _changed(frames: Frames, random: np.random.Generator) -> Frames:
 
 @dataclass
 class _Step:
-    clips: Tensor  # of the videos first, then one glance each
-    owners: list[int]
-    marks: Tensor
-    values: Tensor
+    clips: Tensor  # of dives, then glances at dives, then glances at others
+    values: Tensor  # of all that is of a dive
     shown: Tensor
-    dives: Tensor
+    dives: Tensor  # of the glances
 
 
 def _step(videos: Videos, dives: npt.NDArray[np.int64], others: npt.NDArray[np.int64], recipe: Recipe,
           random: np.random.Generator) -> _Step:  # fmt: skip
-    clips, owners, marks, values, shown = [], [], [], [], []
-    for owner, number in enumerate(random.choice(dives, recipe.videos_per_step, replace=False)):
+    clips, values, shown = [], [], []
+    for number in random.choice(dives, recipe.clips_per_step, replace=False):
         video = videos.videos[number]
-        assert video.faults is not None
-        frames = _changed(videos.frames(number), random)
-        for start in starts_of(video, int(random.integers(0, 4))):
-            clips.append(frames[start : start + CLIP_FRAMES])
-            owners.append(owner)
-            value, visible = targets(video, start)
-            values.append(value)
-            shown.append(visible)
-        marks.append(video.faults.mark / MARK_PER_UNIT)
+        start = _a_start(video, random)
+        clips.append(_changed(videos.frames(number)[start : start + CLIP_FRAMES], random))
+        value, visible = targets(video, start)
+        values.append(value)
+        shown.append(visible)
     half = recipe.glances_per_step // 2
-    glances = [*random.choice(dives, half), *random.choice(others, recipe.glances_per_step - half)]
-    clips += [spread_clip(_changed(videos.frames(number), random)) for number in glances]
+    for number in random.choice(dives, half, replace=False):
+        clips.append(_changed(spread_clip(videos.frames(number)), random))
+        values.append(targets(videos.videos[number], 0)[0])
+        shown.append([1.0] * len(TARGETS))
+    n_others = recipe.glances_per_step - half
+    clips += [_changed(spread_clip(videos.frames(number)), random) for number in random.choice(others, n_others)]
     return _Step(
         torch.from_numpy(np.stack(clips)),
-        owners,
-        torch.tensor(marks),
         torch.tensor(values),
         torch.tensor(shown),
-        torch.tensor([1.0] * half + [0.0] * (len(glances) - half)),
+        torch.tensor([1.0] * half + [0.0] * n_others),
     )
 
 
-def _loss(model: Trained, step: _Step) -> tuple[Tensor, dict[str, float]]:
+def _a_start(video: Video, random: np.random.Generator) -> int:
+    """Mostly around the entry, which shows the most."""
+    last = video.n_frames - CLIP_FRAMES
+    if random.random() < 0.3:
+        return int(random.integers(0, last + 1))
+    return int(np.clip(random.integers(video.entry - 14, video.entry + 3), 0, last))
+
+
+def _features(network: R2Plus1D, clips: Tensor) -> Tensor:
+    """As the network's own forward, the large layers in bfloat16. The last one is left in float32: of a convolution
+    over two moments, torch's bfloat16 gives weights' gradients that are wrong, now and then infinite (seen in 2.13)."""
+    *wide, last = (network.get_submodule(f"layer{number}") for number in range(1, network.n_layers + 1))
     with torch.autocast("cpu", torch.bfloat16):
-        features, _ = model.network(normalise(step.clips, CONFIG.image_mean, CONFIG.image_std))
-    features = features.float()
-    n = len(step.owners)
-    owned = torch.tensor(step.owners)
-    averaged = torch.stack([features[:n][owned == owner].mean(0) for owner in range(len(step.marks))])
-    mark = F.smooth_l1_loss(model.regression(averaged)[:, 0], step.marks)
-    fault = ((model.faults(features[:n]) - step.values).square() * step.shown).sum() / step.shown.sum().clamp(min=1)
-    content = F.binary_cross_entropy_with_logits(model.content(features[n:])[:, 0], step.dives)
-    parts = {"mark": float(mark.detach()), "faults": float(fault.detach()), "content": float(content.detach())}
-    return mark + 6 * fault + content, parts
+        states = network.stem(clips)
+        for layer in wide:
+            states = layer(states)
+    features: Tensor = last(states.float()).mean(dim=(2, 3, 4))
+    return features
+
+
+def _loss(model: Trained, step: _Step) -> tuple[Tensor, dict[str, float]]:
+    features = _features(model.network, normalise(step.clips, CONFIG.image_mean, CONFIG.image_std))
+    of_dives, glances = features[: len(step.values)], features[-len(step.dives) :]
+    wrong = (model.faults(of_dives) - step.values).square() * step.shown
+    fault = wrong.sum() / step.shown.sum().clamp(min=1)
+    seen = F.binary_cross_entropy_with_logits(model.shown(of_dives), step.shown)
+    content = F.binary_cross_entropy_with_logits(model.content(glances)[:, 0], step.dives)
+    parts = {"faults": float(fault.detach()), "shown": float(seen.detach()), "content": float(content.detach())}
+    return 15 * fault + 0.5 * seen + content, parts
 
 
 def fit(videos: Videos, recipe: Recipe, log: Callable[[str], None], check: Callable[[Trained], Mapping[str, Any]]
@@ -123,13 +137,12 @@ def fit(videos: Videos, recipe: Recipe, log: Callable[[str], None], check: Calla
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
     model = Trained()
-    with torch.no_grad():
-        model.regression.bias.fill_(3.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     dives, others = videos.where(dives=True), videos.where(dives=False)
-    began, n, shares, checked = time.process_time(), 0, {"mark": 0.0, "faults": 0.0, "content": 0.0}, 0
+    began, n, checked = time.process_time(), 0, 0
+    means: dict[str, float] = {}
     while (done := (time.process_time() - began) / 60 / recipe.minutes) < 1:
-        rate = recipe.learning_rate * min(1.0, n / 50) * (0.5 + 0.5 * math.cos(math.pi * done))
+        rate = recipe.learning_rate * min(1.0, n / 40) * (0.5 + 0.5 * math.cos(math.pi * done))
         for group in optimizer.param_groups:
             group["lr"] = rate
         model.train()
@@ -139,10 +152,52 @@ def fit(videos: Videos, recipe: Recipe, log: Callable[[str], None], check: Calla
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         n += 1
-        shares = {key: 0.98 * shares[key] + 0.02 * parts[key] for key in shares}
+        means = {key: 0.97 * means.get(key, value) + 0.03 * value for key, value in parts.items()}
         if n % 50 == 0:
-            log(f"{done:4.0%} step {n}: " + ", ".join(f"{key} {value:.3f}" for key, value in shares.items()))
+            log(f"{done:4.0%} step {n}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items()))
         if int(done * CHECKS) > checked:
             checked = int(done * CHECKS)
+            fit_regression(model, videos, 200)
             log(f"{done:4.0%} step {n}: {dict(check(model))}")
+    fit_regression(model, videos, len(videos))
     return model
+
+
+def averaged_features(model: Trained, frames: Frames) -> npt.NDArray[np.float32]:
+    """What serving averages: [n, 112, 112, 3] -> [F]."""
+    model.eval()
+    with torch.inference_mode():
+        clips = torch.from_numpy(cut_clips(frames))
+        found: npt.NDArray[np.float32] = (
+            _features(model.network, normalise(clips, CONFIG.image_mean, CONFIG.image_std)).mean(0).numpy()
+        )
+    return found
+
+
+def fit_regression(model: Trained, videos: Videos, at_most: int) -> None:
+    """The regression layer, in closed form: ridge from the averaged features of whole dives to their marks, its
+    strength chosen by leaving a fifth out in turn."""
+    numbers = videos.where(dives=True)[:at_most]
+    x = np.stack([averaged_features(model, videos.frames(number)) for number in numbers]).astype(np.float64)
+    marks = [faults.mark for number in numbers if (faults := videos.videos[number].faults) is not None]
+    y = np.array(marks) / MARK_PER_UNIT
+    folds = np.arange(len(y)) % 5
+
+    def miss(strength: float) -> float:
+        left_out = [(_ridge(x[folds != fold], y[folds != fold], strength), fold) for fold in range(5)]
+        return sum(float(np.square(x[folds == f] @ w + b - y[folds == f]).sum()) for (w, b), f in left_out)
+
+    weights, bias = _ridge(x, y, min((0.1, 1.0, 10.0, 100.0, 1000.0), key=miss))
+    with torch.no_grad():
+        model.regression.weight.copy_(torch.from_numpy(weights)[None])
+        model.regression.bias.fill_(bias)
+
+
+Rows = npt.NDArray[np.float64]
+
+
+def _ridge(x: Rows, y: Rows, strength: float) -> tuple[Rows, float]:
+    mean, spread = x.mean(0), x.std(0) + 1e-6
+    z = (x - mean) / spread
+    weights = np.linalg.solve(z.T @ z + strength * np.eye(x.shape[1]), z.T @ (y - y.mean())) / spread
+    return weights, float(y.mean() - mean @ weights)
