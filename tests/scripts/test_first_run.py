@@ -22,6 +22,21 @@ from tests.rigs.project import ROOT
 CURL = "curl http://127.0.0.1:8000/sim"
 
 
+def test_a_judge_of_dives_that_nobody_trained_is_not_served(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "scripts", project / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for told in (None, '{"targets_reached": false}'):
+        if told is not None:
+            (project / "build" / "diving").mkdir(parents=True)
+            (project / "build" / "diving" / "run.json").write_text(told)
+        done = subprocess.run(
+            ["scripts/serve", "--with", "diving"], cwd=project, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 1
+        assert "no judge of dives that is as good as it has to be" in done.stderr
+        assert not (project / ".venv").exists()
+
+
 def test_a_taken_port_is_told_before_anything_else(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -82,6 +97,22 @@ def test_a_mistyped_root_makes_no_store(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "holds no store" in done.stderr
     assert not typo.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--with"], "serve: --with what? There is: diving"),
+        (["--with", "dancing"], "serve: nothing is called dancing; --with takes: diving"),
+        (["--with=dancing"], "serve: nothing is called dancing"),
+        (["diving"], "serve: takes no arguments but --with"),
+    ],
+)
+def test_what_cannot_be_served_with_is_told_at_once(arguments: list[str], words: str) -> None:
+    done = subprocess.run(["scripts/serve", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not done.stdout
 
 
 @pytest.fixture

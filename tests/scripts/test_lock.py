@@ -139,3 +139,12 @@ def test_locked_versions_are_what_pip_takes_as_constraints() -> None:
     lines = subprocess.run([script], capture_output=True, text=True, check=True).stdout.splitlines()
     both = requirements("requirements.txt") + requirements("requirements-torch.txt")
     assert [str(Requirement(line)) for line in lines] == [str(one) for one in both]
+
+
+def test_what_decodes_videos_is_in_no_bundle_and_no_wheelhouse() -> None:
+    """Its wheels carry GPL encoders: whoever wants them installs them."""
+    assert list(pins("requirements-video.txt")) == ["av"]
+    for path in (ROOT / ".ebignore", ROOT / "scripts" / "wheelhouse", *(ROOT / ".platform").rglob("*")):
+        if path.is_file():
+            assert "requirements-video" not in path.read_text(), path
+    assert "av" not in LOCKED

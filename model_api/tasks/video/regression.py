@@ -114,9 +114,12 @@ class VideoModel(ModelSide):
         self.precision = self._judge.precision
 
     def after_fork(self) -> None:
-        from model_api.compute.processor import yield_the_processor
+        import torch
+
+        from model_api.compute.processor import available_cores, yield_the_processor
 
         yield_the_processor()
+        torch.set_num_threads(available_cores())  # there is one lane, and forwards take long
 
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         clips = [number for number, array in enumerate(arrays) if array.ndim > 1]

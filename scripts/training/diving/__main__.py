@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from scripts.training.diving.dataset import make
 from scripts.training.diving.fitting import CONFIG, Recipe, Trained, fit
@@ -33,12 +33,24 @@ def save(model: Trained, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
+def restore(model: Trained, folder: Path) -> None:
+    """What `save` wrote; the rest of the model stays as it is."""
+    tensors = load_file(folder / "model.safetensors")
+    heads = ("regression.", "content.")
+    named = {name if name.startswith(heads) else f"network.{name}": value for name, value in tensors.items()}
+    unknown = model.load_state_dict(named, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"{folder} is of another network: it has {unknown[0]}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="train", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/diving"), help="folder to write (build/diving)")
     parser.add_argument("--dives", type=int, default=1000, help="dives to draw and learn from (1000)")
     parser.add_argument("--others", type=int, default=540, help="videos of something else to learn from (540)")
     parser.add_argument("--held-out", type=int, default=200, help="dives, and as many others, to judge it by (200)")
+    parser.add_argument("--check", type=int, default=60, help="dives, and as many others, to look at on the way (60)")
+    parser.add_argument("--begin", type=Path, metavar="FOLDER", help="the model of an earlier run, to go on from")
     for field in fields(Recipe):
         option = "--" + field.name.replace("_", "-")
         parser.add_argument(option, type=type(field.default), default=field.default, help=f"({field.default})")
@@ -52,13 +64,17 @@ def main() -> int:
         print(f"train: {time.monotonic() - began:5.0f} s: {line}", flush=True)
 
     videos = make(arguments.out / "train.frames", TRAIN_SEED, arguments.dives, arguments.others, (128, 172), log)
-    check = make(arguments.out / "check.frames", CHECK_SEED, 60, 45, (192, 256), log)
+    check = make(arguments.out / "check.frames", CHECK_SEED, arguments.check, arguments.check, (192, 256), log)
 
     def look(model: Trained) -> Mapping[str, Any]:
         save(model, arguments.out / "model")
         return measure(model, check)
 
-    model = fit(videos, recipe, log, look)
+    torch.manual_seed(recipe.seed)
+    model = Trained()
+    if arguments.begin is not None:
+        restore(model, arguments.begin)
+    fit(model, videos, recipe, log, look)
     save(model, arguments.out / "model")
     held_out = make(arguments.out / "held-out.frames", HELD_OUT_SEED, arguments.held_out, arguments.held_out,
                     (192, 256), log)  # fmt: skip
