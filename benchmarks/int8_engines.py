@@ -44,7 +44,7 @@ def engines() -> dict[str, Engine]:
         if reason:
             raise SystemExit(f"int8 can't be measured here: {reason}")
         encoder.warm()
-        found[asked] = partial(encoder.pooled, pooling="mean")
+        found[asked] = partial(encoder.pooled, poolings="mean")
     return found | {PEER: _ctranslate2()}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model_api.compute.positions import OFFSET_FAMILIES, first_position
 from model_api.errors import Refused
 
 
@@ -63,7 +64,6 @@ _NAMES: Mapping[str, TensorNames] = {
     "camembert": _bert_like("roberta."),
     "distilbert": _DISTILBERT,
 }
-_OFFSET_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert"})  # positions start after the padding id
 # config's name -> (activation, algorithm) of the fused linear layer; "gelu" is the exact one.
 _ACTIVATIONS: Mapping[str, tuple[str, str]] = {
     "gelu": ("gelu", "none"),
@@ -130,7 +130,7 @@ class Architecture:
             return value
 
         padding_id = None
-        if family in _OFFSET_FAMILIES:
+        if family in OFFSET_FAMILIES:
             padding_id = config.get("pad_token_id", 1)
             if not isinstance(padding_id, int) or padding_id < 0:
                 raise Refused("config.json", f"pad_token_id is {padding_id!r}")
@@ -142,7 +142,7 @@ class Architecture:
             ffn_size=size("hidden_dim" if distil else "intermediate_size"),
             vocabulary=size("vocab_size"),
             n_positions=size("max_position_embeddings", 512),
-            first_position=0 if padding_id is None else padding_id + 1,
+            first_position=first_position(config),
             padding_id=padding_id,
             n_token_types=0 if distil else size("type_vocab_size", 2),
             norm_eps=_epsilon(config.get("layer_norm_eps", 1e-12)) if not distil else 1e-12,

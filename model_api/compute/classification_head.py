@@ -18,7 +18,7 @@ from model_api.compute.architectures import supports
 from model_api.compute.encoder import TokenIds
 from model_api.compute.linear import Linear
 from model_api.compute.load_encoder import load_own, settle_precision
-from model_api.compute.transformers_encoder import load_pretrained
+from model_api.compute.transformers_encoder import check_notes, load_pretrained
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
 from model_api.repository.loaded_files import CONFIG_FILE
@@ -72,7 +72,8 @@ class HeadedEncoder:
     """An encoder with its head; as the encoder, a text's scores don't depend on its batch."""
 
     def __init__(self, folder: Path, precision: str, names: _HeadNames, n_labels: int, activation: str) -> None:
-        self._encoder = load_own(folder, precision)
+        read = {f"{layer}.{end}" for layer in (names.hidden, names.output) for end in ("weight", "bias")}
+        self._encoder = load_own(folder, precision, read)
         self.precision = precision
         reader, size = WeightReader(folder), self._encoder.hidden_size
 
@@ -101,8 +102,7 @@ class _TransformersClassifier:
 
     def __init__(self, folder: Path, precision: str, n_labels: int, activation: str) -> None:
         model, notes = load_pretrained("AutoModelForSequenceClassification", folder, precision)
-        if notes["missing_keys"]:
-            raise Refused("model.safetensors", f"tensor {min(notes['missing_keys'])!r} is missing")
+        check_notes(notes, model, with_head=True)
         if model.config.num_labels != n_labels:
             raise Refused(CONFIG_FILE, f"{model.config.num_labels} outputs for {n_labels} labels")
         self._model: Any = model.eval()

@@ -77,9 +77,16 @@ def _convert(folder: Path, target: Path, weights: str) -> None:
     from ctranslate2.specs.model_spec import OPTIONAL
     from transformers import AutoConfig
 
+    from model_api.compute.transformers_encoder import check_notes
+
     class Converter(TransformersConverter):  # type: ignore[misc]
         """CTranslate2 4.8.5 reads T5's output scaling from `tie_word_embeddings`, which transformers 5 sets for every
         T5; wrongly scaled logits leave greedy search as it was, and spoil beams and samples."""
+
+        def load_model(self, model_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
+            model, notes = model_class.from_pretrained(model_name_or_path, output_loading_info=True, **kwargs)
+            check_notes(notes, model, with_head=True)
+            return model
 
         def _load(self) -> Any:
             spec = super()._load()

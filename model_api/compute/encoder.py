@@ -7,7 +7,7 @@ the same to the bit alone and in any batch. Model side only: imports torch; one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,11 +89,12 @@ class Encoder:
         self.max_tokens = architecture.max_tokens
 
     @classmethod
-    def load(cls, folder: Path, precision: str) -> Encoder:
+    def load(cls, folder: Path, precision: str, head: Collection[str] | None = None) -> Encoder:
         """Read config.json and the safetensors of `folder`, in "float32" or "bfloat16".
 
-        Raises Refused naming the file, and the tensor that is missing or has a wrong shape. The word table stays
-        mapped from its file, as stored; everything else is copied, layer by layer.
+        Raises Refused naming the file, and the tensor that is missing, has a wrong shape, or isn't read; `head` are
+        those that another reads, None where any head may be left alone. The word table stays mapped from its file, as
+        stored; everything else is copied, layer by layer.
         """
         config = read_config(folder)
         if not supports(config):
@@ -104,6 +105,7 @@ class Encoder:
             loader = _Loader(architecture, weights, DTYPES[precision])
             layers = [loader.layer(i) for i in range(architecture.n_layers)]
             position_table, embedding_norm = weights.position_table(), loader.embedding_norm()
+            weights.check_nothing_else(head)
             # The pages of all other tensors are resident in that mapping: take the table from a fresh one.
             del loader, weights
             word_table = EncoderWeights(architecture, WeightReader(folder)).word_table()
@@ -121,18 +123,22 @@ class Encoder:
             states = torch.split(self._forward(batch), batch.lengths)
         return [states[i] for i in np.argsort(batch.order)]
 
-    def pooled(self, sequences: Sequence[TokenIds], pooling: str) -> npt.NDArray[np.float32]:
-        """[sequences, hidden], one of POOLINGS taken in float32, not normalised. Raises as `hidden_states` does."""
+    def pooled(
+        self, sequences: Sequence[TokenIds], poolings: str | Sequence[str], skipped: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """[sequences, poolings * hidden], of POOLINGS, taken in float32, not normalised; see pooling.py for `skipped`.
+        Raises as `hidden_states` does."""
+        names = (poolings,) if isinstance(poolings, str) else tuple(poolings)
         if not sequences:
-            return np.empty((0, self.hidden_size), np.float32)
+            return np.empty((0, len(names) * self.hidden_size), np.float32)
         with torch.inference_mode():
             batch = self._batch(sequences)
-            if pooling in ("cls", "lasttoken"):
-                rows = first_rows(batch.lengths) if pooling == "cls" else last_rows(batch.lengths)
+            if names in (("cls",), ("lasttoken",)) and not skipped:
+                rows = first_rows(batch.lengths) if names == ("cls",) else last_rows(batch.lengths)
                 vectors = self._forward(batch, rows)
             else:
-                vectors = pool(self._forward(batch), batch.lengths, pooling)
-        result = np.empty((len(sequences), self.hidden_size), np.float32)
+                vectors = pool(self._forward(batch), batch.lengths, names, skipped)
+        result = np.empty((len(sequences), vectors.shape[1]), np.float32)
         result[batch.order] = vectors.numpy()
         return result
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from model_api.compute.architectures import Architecture
+from model_api.compute.unread_tensors import check_unread
 from model_api.compute.weights import WeightReader
 
+_PARTS = ("query", "key", "value", "attention_output", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")
 Pair = tuple[torch.Tensor, torch.Tensor]  # weight and bias
 
 
@@ -40,6 +44,17 @@ class EncoderWeights:
     def norm(self, layer: int, part: str) -> Pair:
         """float32."""
         return self._norm(self._place(layer, part))
+
+    def check_nothing_else(self, head: Collection[str] | None) -> None:
+        """Raises Refused for a tensor that neither this encoder nor `head` reads, but for known leftovers."""
+        names, sizes = self._names, self._sizes
+        known = {f"embeddings.{table}_embeddings.weight" for table in ("word", "position", "token_type")}
+        ends = ("weight", "bias", "gamma", "beta")
+        known |= {f"embeddings.LayerNorm.{end}" for end in ends}
+        parts = [getattr(names, part) for part in _PARTS]
+        layers = [names.layer.format(number) for number in range(sizes.n_layers)]
+        known |= {f"{layer}{part}.{end}" for layer in layers for part in parts for end in ends}
+        check_unread((n for n in self._reader.names if n.removeprefix(self._prefix) not in known), self._prefix, head)
 
     def linear(self, layer: int, part: str, dtype: torch.dtype = torch.float32) -> Pair:
         """Weight [out, in] and bias [out]."""

@@ -15,9 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from model_api.compute.processor import available_cores
-from model_api.compute.weights import WeightReader
-from model_api.errors import Refused
-from model_api.repository.loaded_files import CONFIG_FILE
 
 TokenIds = npt.NDArray[np.int32]
 SAMPLED_AT_A_TIME = 8  # rows, each on a thread of its own
@@ -118,16 +115,11 @@ class TransformersGenerator:
 
     def __init__(self, folder: Path) -> None:
         """Raises Refused where transformers can't make a sequence-to-sequence model of the folder."""
-        WeightReader(folder)  # refuses a folder without whole safetensors, in our words
-        import torch
-        from transformers import AutoModelForSeq2SeqLM
+        from model_api.compute.transformers_encoder import check_notes, load_pretrained
 
-        try:
-            self._model = AutoModelForSeq2SeqLM.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-            ).eval()
-        except (ValueError, OSError, RuntimeError, KeyError) as error:
-            raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+        model, notes = load_pretrained("AutoModelForSeq2SeqLM", folder, "float32")
+        check_notes(notes, model, with_head=True)
+        self._model = model.eval()
 
     def generate(self, rows: Sequence[TokenIds], search: Search) -> list[TokenIds]:
         import torch

@@ -1,6 +1,6 @@
 """Which implementation computes an encoder's hidden states. Model side only: imports torch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ def settle_precision(config: Mapping[str, Any], asked: str) -> tuple[str, str | 
     return (choose_precision("auto"), reason) if reason else (precision, None)
 
 
-def load_own(folder: Path, precision: str) -> Encoder | QuantisedEncoder:
-    """Our own encoder, in a settled precision; the config must be one that it supports. Raises Refused."""
-    return QuantisedEncoder.load(folder) if precision == "int8" else Encoder.load(folder, precision)
+def load_own(folder: Path, precision: str, head: Collection[str] | None = None) -> Encoder | QuantisedEncoder:
+    """Our own encoder, in a settled precision; the config must be one that it supports. `head` as in Encoder.load.
+    Raises Refused."""
+    return QuantisedEncoder.load(folder, head) if precision == "int8" else Encoder.load(folder, precision, head)
 
 
 def load_encoder(folder: Path, asked: str) -> tuple[Encoder | QuantisedEncoder | ReferenceEncoder, str | None]:

@@ -3,7 +3,7 @@ a text's answer is the same to the bit alone and in any batch. Model side only: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ import torch
 from model_api.compute.architectures import Architecture, supports
 from model_api.compute.encoder import TokenIds
 from model_api.compute.encoder_weights import EncoderWeights
+from model_api.compute.pooling import pool
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
-from model_api.repository.loaded_files import CONFIG_FILE, POOLINGS, SINGLE_FILE
+from model_api.repository.loaded_files import CONFIG_FILE, SINGLE_FILE
 
 if TYPE_CHECKING:
     from int8_encoder import Matrix, PackedEncoder, Shape
@@ -34,6 +35,7 @@ _MATRICES: Mapping[str, Matrix] = {
     "ffn_in": "up",
     "ffn_out": "down",
 }
+_NATIVE_POOLINGS = ("cls", "mean", "max", "mean_sqrt_len_tokens", "lasttoken")
 _ACTIVATIONS = {("gelu", "none"): "gelu", ("gelu", "tanh"): "gelu_tanh", ("relu", ""): "relu"}
 
 
@@ -60,9 +62,9 @@ class QuantisedEncoder:
         self.max_tokens = architecture.max_tokens
 
     @classmethod
-    def load(cls, folder: Path) -> QuantisedEncoder:
-        """Read config.json and the safetensors of `folder`; needs `why_not_int8(config) is None`. Raises Refused naming
-        the file, and the tensor that is missing or has a wrong shape."""
+    def load(cls, folder: Path, head: Collection[str] | None = None) -> QuantisedEncoder:
+        """Read config.json and the safetensors of `folder`; needs `why_not_int8(config) is None`. Raises Refused as
+        Encoder.load."""
         architecture = Architecture.from_config(read_config(folder))
         try:
             packed = int8_encoder.PackedEncoder(_shape_of(architecture), int8_encoder.best_variant())
@@ -74,6 +76,7 @@ class QuantisedEncoder:
                 _pack(packed, weights, architecture.n_layers)
             except ValueError as error:
                 raise Refused(SINGLE_FILE, f"not servable in int8: {error}") from error
+            weights.check_nothing_else(head)
             # The pages of all other tensors are resident in that mapping: take the table from a fresh one.
             del weights
             word_table = EncoderWeights(architecture, WeightReader(folder)).word_table()
@@ -90,11 +93,17 @@ class QuantisedEncoder:
         lengths = [len(sequence) for sequence in sequences]
         return list(torch.split(torch.from_numpy(self._forward(sequences, "none")), lengths)) if sequences else []
 
-    def pooled(self, sequences: Sequence[TokenIds], pooling: str) -> npt.NDArray[np.float32]:
+    def pooled(
+        self, sequences: Sequence[TokenIds], poolings: str | Sequence[str], skipped: int = 0
+    ) -> npt.NDArray[np.float32]:
         """As Encoder.pooled."""
-        if pooling not in POOLINGS:
-            raise ValueError(f"unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}")
-        return self._forward(sequences, pooling)
+        names = (poolings,) if isinstance(poolings, str) else tuple(poolings)
+        if len(names) == 1 and names[0] in _NATIVE_POOLINGS and not skipped:
+            return self._forward(sequences, names[0])
+        if not sequences:
+            return np.empty((0, len(names) * self.hidden_size), np.float32)
+        lengths = [len(sequence) for sequence in sequences]
+        return pool(torch.from_numpy(self._forward(sequences, "none")), lengths, names, skipped).numpy()
 
     def warm(self) -> None:
         """Nothing to prepare: the weights are packed, and no code is made at run time."""

@@ -5,7 +5,8 @@ Model side only, one thread. transformers is imported on load, which takes secon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,33 @@ import torch
 from model_api.compute.encoder import TokenIds
 from model_api.compute.encoder_shape import DTYPES
 from model_api.compute.pooling import pool
+from model_api.compute.positions import most_tokens
+from model_api.compute.unread_tensors import check_unread
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
-from model_api.repository.loaded_files import CONFIG_FILE
+from model_api.repository.loaded_files import CONFIG_FILE, SINGLE_FILE
+
+# Families with a decoder whose encoder answers alone, as in sentence-transformers: its class.
+_OWN_ENCODERS = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+    "switch_transformers": "SwitchTransformersEncoderModel",
+    "m2m_100": "models.m2m_100.modeling_m2m_100.M2M100Encoder",
+    "pegasus": "models.pegasus.modeling_pegasus.PegasusEncoder",
+    "marian": "models.marian.modeling_marian.MarianEncoder",
+}
 
 
-def load_pretrained(auto_class: str, folder: Path, precision: str) -> tuple[Any, Any]:
+def load_pretrained(model_class: str, folder: Path, precision: str) -> tuple[Any, Any]:
     """transformers' model of that class and its loading notes. Raises Refused. Runs no code from the folder."""
     WeightReader(folder)  # refuses a folder without whole safetensors, in our words
     import transformers
 
+    place, _, name = f"transformers.{model_class}".rpartition(".")
     try:
-        model, notes = getattr(transformers, auto_class).from_pretrained(
+        model, notes = getattr(importlib.import_module(place), name).from_pretrained(
             folder,
             dtype=DTYPES[precision],
             use_safetensors=True,
@@ -35,31 +51,39 @@ def load_pretrained(auto_class: str, folder: Path, precision: str) -> tuple[Any,
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
-        raise Refused(CONFIG_FILE, f"transformers can't load it ({type(error).__name__}: {error})") from error
+    except (ValueError, OSError, RuntimeError, KeyError, AttributeError, ImportError, TypeError) as error:
+        known = getattr(transformers, "__version__", "")
+        why = f"transformers {known} can't load it ({type(error).__name__}: {str(error)[:300]})"
+        raise Refused(CONFIG_FILE, why) from error
     return model, notes
+
+
+def check_notes(notes: Mapping[str, Any], model: Any, with_head: bool) -> None:
+    """Raises Refused where a tensor is missing, which transformers makes up at random, or is read by no part. Without a
+    head a pooler doesn't matter: it isn't used."""
+    missing = sorted(name for name in notes["missing_keys"] if with_head or "pooler" not in name)
+    if missing:
+        raise Refused(SINGLE_FILE, f"tensor {missing[0]!r} is missing")
+    prefix = f"{model.base_model_prefix}."
+    check_unread(notes["unexpected_keys"], prefix if prefix != "." else "", () if with_head else None)
 
 
 class ReferenceEncoder:
     """One text at a time and unpadded, so that here too an answer doesn't depend on the batch."""
 
-    def __init__(self, model: Any, precision: str) -> None:
-        config = model.config
+    def __init__(self, model: Any, precision: str, max_tokens: int | None) -> None:
         self._model = model
         self.precision = precision
-        self.hidden_size: int = config.hidden_size
-        self.max_tokens = _max_tokens(model)
+        self.hidden_size: int = model.config.hidden_size
+        self.max_tokens = max_tokens
 
     @classmethod
     def load(cls, folder: Path, precision: str) -> ReferenceEncoder:
         """Raises Refused where transformers can't make an encoder of the folder. Runs no code from it."""
-        read_config(folder)
-        model, notes = load_pretrained("AutoModel", folder, precision)
-        # A pooler that the file lacks is made up at random; it isn't used here. Anything else missing is.
-        missing = sorted(name for name in notes["missing_keys"] if "pooler" not in name)
-        if missing:
-            raise Refused("model.safetensors", f"tensor {missing[0]!r} is missing")
-        return cls(model.eval(), precision)
+        config = read_config(folder)
+        model, notes = load_pretrained(_OWN_ENCODERS.get(config["model_type"], "AutoModel"), folder, precision)
+        check_notes(notes, model, with_head=False)
+        return cls(model.eval(), precision, most_tokens(config))
 
     def warm(self) -> None:
         """Nothing to prepare: transformers has no state that fills up with use."""
@@ -67,7 +91,7 @@ class ReferenceEncoder:
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
         """As Encoder.hidden_states."""
         for sequence in sequences:
-            if not 1 <= len(sequence) <= self.max_tokens:
+            if not 1 <= len(sequence) <= (self.max_tokens or len(sequence)):
                 raise ValueError(f"a sequence of {len(sequence)} tokens; 1 to {self.max_tokens} are possible")
         with torch.inference_mode():
             return [self._one(torch.from_numpy(np.asarray(s, np.int64))) for s in sequences]
@@ -76,20 +100,12 @@ class ReferenceEncoder:
         states: torch.Tensor = self._model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None])[0]
         return states[0].float()
 
-    def pooled(self, sequences: Sequence[TokenIds], pooling: str) -> npt.NDArray[np.float32]:
+    def pooled(
+        self, sequences: Sequence[TokenIds], poolings: str | Sequence[str], skipped: int = 0
+    ) -> npt.NDArray[np.float32]:
         """As Encoder.pooled."""
-        vectors = np.empty((len(sequences), self.hidden_size), np.float32)
-        for number, states in enumerate(self.hidden_states(sequences)):
-            vectors[number] = pool(states, [len(states)], pooling)[0].numpy()
-        return vectors
-
-
-def _max_tokens(model: Any) -> int:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if not isinstance(limit, int) or limit < 1:
-        return 512
-    for name, module in model.named_modules():
-        # A position table with a row for padding (MPNet, as RoBERTa) begins after that row.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return limit - int(module.padding_idx) - 1
-    return limit
+        if not sequences:
+            n_poolings = 1 if isinstance(poolings, str) else len(poolings)
+            return np.empty((0, n_poolings * self.hidden_size), np.float32)
+        states = self.hidden_states(sequences)
+        return np.stack([pool(rows, [len(rows)], poolings, skipped)[0].numpy() for rows in states])

@@ -7,6 +7,7 @@ mapping of a shared file system dies with it.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,17 @@ class WeightReader:
         except (SafetensorError, OSError) as error:
             raise Refused(file, f"no readable safetensors file ({error})") from error
 
+    @property
+    def names(self) -> Collection[str]:
+        """Of all tensors, in whichever file."""
+        return self._file_of.keys()
+
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor that is there."""
+        return tuple(self._open[self._file_of[name]].get_slice(name).get_shape())
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """The tensor as stored, backed by the mapping. Raises Refused naming file and tensor unless it has `shape`."""

@@ -15,10 +15,11 @@ from model_api.errors import Refused
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.file_kinds import is_document
 from model_api.repository.folder_files import is_excluded, list_files
-from model_api.repository.loaded_files import MODULES_FILE, VOCABULARY_FILE
+from model_api.repository.loaded_files import VOCABULARY_FILE
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from model_api.repository.model_folder import Judgement, judge
 from model_api.repository.problem import Problem
+from model_api.repository.sentence_modules import MODULES_FILE
 
 _MENDS_MANIFEST = "or leave it out with --exclude manifest.json"
 

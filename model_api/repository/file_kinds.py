@@ -25,6 +25,10 @@ ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar
 _TENSORFLOW = (".data-00000-of-00001", ".ckpt.index", ".ckpt.meta")
 WHAT_IS_ACCEPTED = "accepted are safetensors weights with their JSON, tokenizer and text files"
 HOW_TO_CONVERT = "scripts/convert DIR OUT makes safetensors of it"
+_SETFIT = (
+    "the classifier of a SetFit model, as a pickle, which is never read: without it the model answers nothing that it"
+    " was trained for. Train the head as a model of its own (AutoModelForSequenceClassification)"
+)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER_BYTES = 1024
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
@@ -64,10 +68,13 @@ def judge_name(path: str, paths: Collection[str]) -> Problem | None:
     if suffix in ACCEPTED or pure.stem.lower() in DOCUMENTS or suffix == "":
         return None
     # Leaving the file out mends the folder only where other weights are there.
-    suffices = any(other.endswith(".safetensors") for other in paths)
+    beside_it = pure.parent.as_posix() if pure.parent.name[:1].isdigit() else ""  # 2_Dense has weights of its own
+    suffices = any(o.endswith(".safetensors") and PurePosixPath(o).is_relative_to(beside_it) for o in paths)
     beside = "; the safetensors beside it suffice: leave it out" if suffices else f"; {HOW_TO_CONVERT}"
     if path.endswith(_TENSORFLOW):
         return Problem(path, f"TensorFlow's weights{beside}", f"*{''.join(pure.suffixes)}" if suffices else "")
+    if suffix in PICKLES and pure.stem == "model_head":
+        return Problem(path, _SETFIT)
     if suffix in PICKLES:
         beside = beside if suffices or is_convertible(path) else ""
         why = f"may be a pickle, which runs code when it is loaded; {WHAT_IS_ACCEPTED}{beside}"

@@ -5,6 +5,7 @@ Stdlib only, Python 3.9.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from model_api.repository.files import hash_file
 from model_api.repository.folder_signature import Changed, Signature, take_signature
 from model_api.repository.known_tasks import memory_bytes
 from model_api.repository.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, Manifest
-from model_api.repository.model_folder import check_files, infer_task_of, is_excluded, list_files
+from model_api.repository.model_folder import check_model, is_excluded, list_files
 from model_api.repository.safetensors_header import Tensor
 from model_api.repository.side_work import OnProgress
 
@@ -27,8 +28,16 @@ QUICK_JSON_BYTES = 2**20
 def quick_check(folder: Path) -> None:
     """Raises Refused (Incomplete) for what is plainly wrong or missing; OSError. Leaves large JSON to hash_folder."""
     files = list_files(folder, links=False)
-    check_files(files, max_json_bytes=QUICK_JSON_BYTES)
-    infer_task_of(files)
+    _check(folder, files, QUICK_JSON_BYTES)
+
+
+def _check(folder: Path, files: Mapping[str, Path], max_json_bytes: int = 2**40) -> tuple[list[Tensor], str]:
+    """The tensors and the task; the folder's own manifest.json says the latter before anything is inferred. A manifest
+    that doesn't read is told where it is compared."""
+    sealed = None
+    with contextlib.suppress(Refused, FileNotFoundError):
+        sealed = Manifest.from_json(read_bounded(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    return check_model(files, sealed.task if sealed else None, sealed.options if sealed else None, max_json_bytes)
 
 
 def hash_folder(name: str, folder: Path, signature: Signature, on_progress: OnProgress = lambda: None) -> Manifest:
@@ -55,8 +64,7 @@ def _hash_unchanged(
         if take_signature(folder) != signature:
             raise Changed("changed while it was looked at")
         files = list_files(folder, links=False)
-        tensors = check_files(files)
-        task = infer_task_of(files)
+        tensors, task = _check(folder, files)
         entries = tuple(FileEntry(p, *hash_file(file, lambda block: on_progress())) for p, file in files.items())
     except (Refused, FileNotFoundError) as error:
         if isinstance(error, Refused) and take_signature(folder) == signature:

@@ -11,12 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model_api.errors import Refused
+from model_api.repository.model_config import has_own_encoder, is_encoder_decoder, judge_config, named_architecture
 from model_api.repository.problem import Problem
 from model_api.repository.safetensors_header import Tensor
-
-_DECODERS = ("gpt", "llama", "mistral", "qwen", "gemma", "phi", "opt", "bloom", "falcon", "vit", "clip", "whisper")
-
 
 _COMMON_OPTIONS = ("max_batch_tokens", "max_tokens", "precision", "truncate", "unload_first")
 
@@ -24,7 +21,8 @@ _COMMON_OPTIONS = ("max_batch_tokens", "max_tokens", "precision", "truncate", "u
 @dataclass(frozen=True)
 class KnownTask:
     """`module` lies in model_api/tasks. A folder whose config.json names an architecture that ends in one of
-    `architectures` is taken for this task, unless its author names one; with `needs_architecture` no other will do.
+    `architectures` is taken for this task, unless its author names one; none will do that doesn't end in
+    `needs_architecture`.
     `own_options` are what a manifest may carry for it beside the common ones; the task's Options says of what type.
     `decodes`: its model generates text. `converts`: loading makes a second copy. `takes`: types of uploads that a job
     of this task works on; such a model reads no text, and needs no tokenizer. `packages`: what loading it needs beside
@@ -33,11 +31,14 @@ class KnownTask:
     module: str
     architectures: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
-    needs_architecture: bool = False
+    needs_architecture: str = ""
     decodes: bool = False
     converts: bool = False
     takes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+
+    def is_inferred_from(self, architecture: str) -> bool:
+        return bool(self.architectures) and architecture.endswith(self.architectures) and "LMHead" not in architecture
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -49,12 +50,13 @@ TASKS: Mapping[str, KnownTask] = {
         "text.text_classification",
         ("ForSequenceClassification",),
         ("int8_min_cosine", "labels", "normalize_tweets"),
-        needs_architecture=True,
+        needs_architecture="ForSequenceClassification",
     ),
     "summarization": KnownTask(
         "text.summarization",
         ("T5ForConditionalGeneration",),
         ("engine", "generation", "prefix"),
+        needs_architecture="ForConditionalGeneration",
         decodes=True,
         converts=True,
     ),
@@ -68,7 +70,7 @@ TASKS: Mapping[str, KnownTask] = {
         "video.regression",
         ("ForVideoRegression",),
         ("content_class", "content_minimum", "score_factor"),
-        needs_architecture=True,
+        needs_architecture="ForVideoRegression",
         takes=("video/mp4", "video/quicktime", "video/x-msvideo"),
         packages=("av",),
     ),
@@ -77,35 +79,15 @@ TASKS: Mapping[str, KnownTask] = {
 
 def reads_text(config: Any) -> bool:
     """Whether a model of that config.json reads text, and so needs a tokenizer."""
-    named = config.get("architectures") if isinstance(config, dict) else None
-    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    architecture = named_architecture(config) if isinstance(config, dict) else ""
     return not any(task.takes and architecture.endswith(task.architectures) for task in TASKS.values())
 
 
-def infer_task(config: Any, has_modules: bool) -> str:
-    """The task that a model's own files speak of: `config` is its config.json, `has_modules` says that a modules.json
-    of sentence-transformers lies beside it. Raises Refused where they don't say."""
-    if has_modules:
-        return "embedding"
-    architectures = config.get("architectures") if isinstance(config, dict) else None
-    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    family = str(config.get("model_type", "")).lower() if isinstance(config, dict) else ""
-    decodes = family.startswith(_DECODERS)  # generates, classifies: but its states are no embeddings as they are
-    for name, task in TASKS.items():
-        if architecture.endswith(task.architectures) and not (decodes and name == "embedding"):
-            return name
-    if family and not architecture and not decodes:
-        return "embedding"
-    raise Refused(
-        "config.json",
-        f"no task is known for architecture {architecture or '(none)'}; tasks: {', '.join(sorted(TASKS))}",
-    )
-
-
 def judge_task(
-    name: str, config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any]
+    name: str, config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any], has_modules: bool
 ) -> Iterator[Problem]:
-    """What is wrong with serving a model of that config and those tensors as `name`, with those options."""
+    """What is wrong with serving a model of that config and those tensors as `name`, with those options; `has_modules`
+    says that sentence-transformers saved it."""
     if name not in TASKS:
         yield Problem("", f"unknown task {name!r}{did_you_mean(name, TASKS)}; known: {', '.join(sorted(TASKS))}")
         return
@@ -114,13 +96,18 @@ def judge_task(
         if option not in task.options:
             known = f"{name} knows: {', '.join(task.options)}"
             yield Problem("", f"unknown option {option!r}{did_you_mean(option, task.options)}; {known}")
-    named = config.get("architectures")
-    architecture = str(named[0]) if isinstance(named, list) and named else ""
-    if task.needs_architecture and architecture and not architecture.endswith(task.architectures):
-        yield Problem("config.json", f"{architecture} is no model for {name}, which needs one {task.architectures[0]}")
-    elif bool(config.get("is_encoder_decoder", str(config.get("model_type")).endswith("t5"))) != task.decodes:
-        kind = "an encoder alone" if task.decodes else "an encoder with a decoder"
-        yield Problem("config.json", f"{architecture or 'this'} is {kind}, which is no model for {name}")
+    architecture = named_architecture(config)
+    needed, whole = task.needs_architecture, is_encoder_decoder(config)
+    told = ""
+    if task.decodes and not whole:
+        told = f"{architecture or 'this'} is an encoder alone, which is no model for {name}"
+    elif needed and architecture and not architecture.endswith(needed):
+        told = f"{architecture} is no model for {name}, which needs one {needed}"
+    elif not task.decodes and not needed and whole and not has_modules and not has_own_encoder(config):
+        told = f"{architecture or 'this'} is an encoder with a decoder, which is no model for {name}"
+    if told:
+        yield Problem("config.json", told)
+    yield from judge_config(config)
     if "labels" in task.own_options:
         yield from _judge_labels(config, tensors, options)
 

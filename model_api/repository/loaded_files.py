@@ -6,9 +6,9 @@ a manifest and in the local store alike. Stdlib only, Python 3.9: the publisher'
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +19,10 @@ from model_api.repository.known_tasks import reads_text
 from model_api.repository.manifest import check_path
 from model_api.repository.near_names import rename_it
 from model_api.repository.safetensors_header import Incomplete
-
-ReadJson = Callable[[str], Any]
+from model_api.repository.sentence_modules import ReadJson, join, read_modules
 
 MAX_JSON_BYTES = 64 * 2**20  # the largest tokenizer.json in use has 34 MB
-CONFIG_FILE, MODULES_FILE = "config.json", "modules.json"
+CONFIG_FILE = "config.json"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILE, VOCABULARY_FILE = "tokenizer.json", "vocab.txt"
 # Read where they are there, by our own loaders or by transformers.
@@ -31,16 +30,6 @@ OPTIONAL = frozenset(
     {"tokenizer_config.json", "sentence_bert_config.json", "generation_config.json", "special_tokens_map.json"}
     | {"added_tokens.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt"}
 )
-_POOLING_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-_OTHER_POOLING_FLAGS = ("pooling_mode_weightedmean_tokens",)
-POOLINGS = tuple(_POOLING_FLAGS.values())
-_MODULE_KINDS = ("Transformer", "Pooling", "Normalize")
 
 
 def reader_of(folder: Path) -> tuple[frozenset[str], ReadJson]:
@@ -109,70 +98,40 @@ def tokenizer_file(paths: Collection[str]) -> str:
     raise Incomplete(TOKENIZER_FILE, f"missing; {rename_it(TOKENIZER_FILE, paths) or f'make it with {how}'}")
 
 
-@dataclass(frozen=True)
-class SentenceModules:
-    """What a sentence-transformers model does after its transformer. `pooling` None: it has no Pooling module."""
-
-    configs: tuple[str, ...]
-    pooling: str | None
-    normalize: bool
+def below(folder: str, paths: Collection[str], read_json: ReadJson) -> tuple[frozenset[str], ReadJson]:
+    """What lies in a sub-folder as if it were all: its paths, and a way to read its JSON files."""
+    prefix = f"{folder}/" if folder else ""
+    inside = frozenset(path[len(prefix) :] for path in paths if path.startswith(prefix))
+    return inside, lambda path: read_json(prefix + path)
 
 
-def read_modules(paths: Collection[str], read_json: ReadJson) -> SentenceModules | None:
-    """What modules.json declares; None for a bare transformer. Raises Refused for what isn't served, since leaving a
-    module out changes every answer; Incomplete for a module whose config isn't there."""
-    if MODULES_FILE not in paths:
-        return None
-    modules = read_json(MODULES_FILE)
-    if not isinstance(modules, list) or not all(
-        isinstance(m, dict) and isinstance(m.get("path"), str) and isinstance(m.get("type"), str) for m in modules
-    ):
-        raise Refused(MODULES_FILE, "not a list of modules with a path and a type")
-    configs, poolings, normalize = [], [], False
-    for module in modules:
-        kind, folder = module["type"].rsplit(".", 1)[-1], module["path"]
-        if kind not in _MODULE_KINDS:
-            raise Refused(MODULES_FILE, f"its module {kind} is not served")
-        config = f"{check_path(folder)}/config.json" if folder else CONFIG_FILE
-        if kind == "Normalize":
-            normalize = True
-            continue
-        if kind == "Transformer" and folder:
-            raise Refused(MODULES_FILE, f"it keeps the transformer in {folder}/; only one at the top is served")
-        if config not in paths:
-            raise Incomplete(config, f"missing; {MODULES_FILE} lists this module")
-        configs.append(config)
-        if kind == "Pooling":
-            poolings.append(_pooling_mode(read_json(config), config))
-    if len(poolings) > 1:
-        raise Refused(MODULES_FILE, f"it has {len(poolings)} Pooling modules; one is served")
-    return SentenceModules(tuple(configs), poolings[0] if poolings else None, normalize)
-
-
-def _pooling_mode(config: Any, path: str) -> str:
-    if not isinstance(config, dict):
-        raise Refused(path, "not a JSON object")
-    modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)]
-    modes += [flag for flag in _OTHER_POOLING_FLAGS if config.get(flag)]
-    if not modes and "pooling_mode" in config:
-        given = config["pooling_mode"]
-        modes = [str(mode) for mode in given] if isinstance(given, list) else [str(given)]
-    if len(modes) != 1 or modes[0] not in POOLINGS:
-        raise Refused(path, f"exactly one pooling of {', '.join(POOLINGS)} is served; this asks for {modes}")
-    return modes[0]
+@contextlib.contextmanager
+def told_below(folder: str) -> Iterator[None]:
+    """What is Refused in a sub-folder is told by its whole path."""
+    try:
+        yield
+    except Refused as error:
+        if not folder:
+            raise
+        raise type(error)(f"{folder}/{error.path}", error.reason) from None
 
 
 def read_by_load(paths: Collection[str], read_json: ReadJson) -> frozenset[str]:
     """Every file that a load of the model reads. Raises Refused, Incomplete."""
-    read = {CONFIG_FILE, *weight_files(paths, read_json)}
-    if reads_text(read_json(CONFIG_FILE)):
-        read.add(tokenizer_file(paths))
+    modules = read_modules(paths, read_json)
+    folder = modules.transformer if modules else ""
+    inside, read_inside = below(folder, paths, read_json)
+    static = modules is not None and modules.static
+    with told_below(folder):
+        read = set(weight_files(inside, read_inside))
+        if static or reads_text(read_inside(CONFIG_FILE)):
+            read.add(tokenizer_file(inside))
+    if not static:
+        read.add(CONFIG_FILE)
     if SINGLE_FILE not in read:
         read.add(INDEX_FILE)
-    modules = read_modules(paths, read_json)
-    if modules is not None:
-        read |= {MODULES_FILE, *modules.configs}
-    return frozenset(read | (OPTIONAL & set(paths)))
+    read = {join(folder, path) for path in (read | (OPTIONAL & inside))}
+    return frozenset(read | set(modules.files if modules else ()))
 
 
 def beside_the_model(path: str, read: Collection[str]) -> str:

@@ -16,30 +16,38 @@ from model_api.repository.bounded_files import read_bounded
 from model_api.repository.bounded_json import BadJson, check_syntax, parse_json
 from model_api.repository.file_kinds import judge_content, judge_name
 from model_api.repository.folder_files import is_excluded, list_files
-from model_api.repository.known_tasks import infer_task, judge_task, reads_text
+from model_api.repository.known_tasks import judge_task, reads_text
 from model_api.repository.loaded_files import (
     CONFIG_FILE,
     MAX_JSON_BYTES,
-    MODULES_FILE,
     VOCABULARY_FILE,
+    below,
     beside_the_model,
     read_by_load,
-    read_modules,
     tokenizer_file,
+    told_below,
     weight_files,
 )
+from model_api.repository.model_config import named_architecture
 from model_api.repository.near_names import rename_it
 from model_api.repository.problem import Problem, refuse
 from model_api.repository.safetensors_header import Incomplete, Tensor, read_tensors
+from model_api.repository.sentence_modules import MODULES_FILE, join, read_modules, transformer_folder
+from model_api.repository.task_inference import infer_task
 
-__all__ = ["Judgement", "check_files", "infer_task_of", "is_excluded", "judge", "list_files", "read_json"]
+__all__ = ["Judgement", "check_files", "check_model", "infer_task_of", "is_excluded", "judge", "list_files"]
 
 
 # What any part of a release reads; other JSON (a training log with a NaN in it) only has to be JSON.
 READ_JSON = frozenset(
     {"config.json", "modules.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
-    | {"generation_config.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+    | {"generation_config.json", "config_sentence_transformers.json", "config_setfit.json"}
 )
+
+
+def _is_read(path: str) -> bool:
+    name = PurePosixPath(path).name
+    return name in READ_JSON or name.endswith(".index.json") or (name.startswith("sentence_") and "_config" in name)
 
 
 @dataclass
@@ -85,39 +93,61 @@ def judge(
     _judge_structure(found, files, documents)
     if task is None:
         with found.noting():
-            found.task = infer_task(documents.get(CONFIG_FILE), MODULES_FILE in files)
-    config = documents.get(CONFIG_FILE)
-    if found.task and isinstance(config, dict):
-        for problem in judge_task(found.task, config, found.tensors, options or {}):
-            found.note(problem)
+            found.task = infer_task(files, documents.get, found.tensors)
+    with found.noting():
+        config = documents.get(join(transformer_folder(files, documents.get), CONFIG_FILE))
+        if found.task and isinstance(config, dict):
+            for problem in judge_task(found.task, config, found.tensors, options or {}, MODULES_FILE in files):
+                found.note(problem)
     return found
 
 
 def check_files(files: Mapping[str, Path], max_json_bytes: int = 2**40) -> list[Tensor]:
     """Check names and structure, whatever the task; return the tensors that a load reads. Raises Incomplete where a
     copy in progress would look the same, Refused for what more bytes can't mend; OSError."""
-    found = judge(files, task="", max_json_bytes=max_json_bytes)
+    return _none_wrong(judge(files, "", None, max_json_bytes)).tensors
+
+
+def check_model(
+    files: Mapping[str, Path],
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    max_json_bytes: int = 2**40,
+) -> tuple[list[Tensor], str]:
+    """As check_files, with all that its task asks of it: the given one, else the one that its files speak of, which is
+    returned too."""
+    found = _none_wrong(judge(files, task, options, max_json_bytes))
+    return found.tensors, found.task
+
+
+def _none_wrong(found: Judgement) -> Judgement:
     for problem in found.problems:
         refuse(problem)
-    return found.tensors
+    return found
 
 
 def _judge_structure(found: Judgement, files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
     """Are all files there that a load reads, whole, and is nothing there that it would ignore?"""
-    read_document = documents.get
+    read_document, folder = documents.get, ""
     weights: Sequence[str] = ()
     with found.noting():
-        if not isinstance(documents.get(CONFIG_FILE), dict):
-            raise Incomplete(CONFIG_FILE, _why_no_config(files))
+        folder = transformer_folder(files, read_document)
+    inside, read_inside = below(folder, files, read_document)
+    modules = None
     with found.noting():
-        weights = weight_files(files, read_document)
+        modules = read_modules(files, read_document)
+    with found.noting():
+        if not (modules and modules.static) and not isinstance(read_inside(CONFIG_FILE), dict):
+            raise Incomplete(join(folder, CONFIG_FILE), _why_no_config(files))
+    with found.noting(), told_below(folder):
+        weights = [join(folder, path) for path in weight_files(inside, read_inside)]
     for path in weights:
         with found.noting():
             found.tensors += read_tensors(files[path], path)
     with found.noting():
         _check_modules(files, documents)
-    with found.noting():
-        _check_tokenizer(files, documents)
+    with found.noting(), told_below(folder):
+        _check_tokenizer({path: files[join(folder, path)] for path in inside}, read_inside(CONFIG_FILE))
     with contextlib.suppress(Refused):  # noted above
         read = read_by_load(files, read_document)
         found.unread = sorted(path for path in files if path not in read)
@@ -141,7 +171,7 @@ def read_json(files: Mapping[str, Path], path: str) -> Any:
     looks like that too), Refused for no file at all or far too much of it; OSError."""
     try:
         data = read_bounded(files[path], MAX_JSON_BYTES)
-        if PurePosixPath(path).name in READ_JSON or path.endswith(".index.json"):
+        if _is_read(path):
             return parse_json(data, MAX_JSON_BYTES)
         check_syntax(data, MAX_JSON_BYTES)
         return None
@@ -154,11 +184,12 @@ def read_json(files: Mapping[str, Path], path: str) -> Any:
 def _check_modules(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
     """Every part that a sentence-transformers model declares must be there: without its pooling it answers wrongly."""
     if MODULES_FILE in files:
-        read_modules(files, documents.get)
         return
     telling = [p for p in ("config_sentence_transformers.json", "sentence_bert_config.json") if p in documents]
     telling += [path for path in documents if path.endswith("_Pooling/config.json")]
-    if telling or _card_names_sentence_transformers(files):
+    architecture = named_architecture(documents.get(CONFIG_FILE) or {})
+    classifies = architecture.endswith("ForSequenceClassification")  # a CrossEncoder of before release 6 has none
+    if not classifies and (telling or _card_names_sentence_transformers(files)):
         raise Incomplete(MODULES_FILE, f"missing, though {(telling or ['README.md'])[0]} says that it belongs here")
 
 
@@ -170,14 +201,13 @@ def _card_names_sentence_transformers(files: Mapping[str, Path]) -> bool:
     return head.startswith(b"---") and b"library_name: sentence-transformers" in head
 
 
-def _check_tokenizer(files: Mapping[str, Path], documents: Mapping[str, Any]) -> None:
+def _check_tokenizer(files: Mapping[str, Path], config: Any) -> None:
     """tokenizer.json, or a vocab.txt that the config vouches for."""
-    if not reads_text(documents.get(CONFIG_FILE)):
+    if not reads_text(config):
         return
     path = tokenizer_file(files)
     if path != VOCABULARY_FILE:
         return
-    config = documents.get(CONFIG_FILE)
     n_lines = len(files[path].read_bytes().splitlines())
     wanted = config.get("vocab_size") if isinstance(config, dict) else None
     if n_lines != wanted:
@@ -186,4 +216,4 @@ def _check_tokenizer(files: Mapping[str, Path], documents: Mapping[str, Any]) ->
 
 def infer_task_of(files: Mapping[str, Path]) -> str:
     """The task that the model's own files speak of. Raises Refused where they don't say."""
-    return infer_task(read_json(files, CONFIG_FILE) if CONFIG_FILE in files else None, MODULES_FILE in files)
+    return infer_task(files, lambda path: read_json(files, path) if path in files else None)

@@ -19,7 +19,7 @@ from model_api.serving.heavy_work import heavy_work
 from model_api.serving.pending import Outputs
 from model_api.serving.scorer import Scorer, from_row, to_row
 from model_api.serving.shares import Shares
-from model_api.serving.similarity import cosines, require_embedding, similarity_model, similarity_pointer
+from model_api.serving.similarity import require_embedding, similarities, similarity_model, similarity_pointer
 from model_api.serving.text_scores import score_costs
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
@@ -79,7 +79,7 @@ class Service:
     def similarity(
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
     ) -> Answer:
-        """Cosine similarity of `target` with each text, as Python floats, in order. Raises as predict does.
+        """Similarity of `target` with each text, by the model's own measure, in order. Raises as predict does.
 
         `truncated` holds indices into `texts`, and -1 for the target.
         """
@@ -92,7 +92,7 @@ class Service:
             except InvalidInput as error:
                 raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
             prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
-            return _answer(version, cosines(outputs.arrays), prepared, outputs)
+            return _answer(version, similarities(version, prepared, outputs.arrays), prepared, outputs)
 
     def scores(
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext

@@ -1,14 +1,12 @@
-"""What /sim adds to a prediction: which model answers, the cosines, and where in its body an error points."""
+"""What /sim adds to a prediction: which model answers, the measure, and where in its body an error points."""
 
 from collections.abc import Sequence
-
-import numpy as np
 
 from model_api.errors import InvalidInput, ModelNotReady
 from model_api.instance.manager import Manager
 from model_api.instance.version import Version
-from model_api.tasks.contract import Array
-from model_api.tasks.text.embedding import unit_length
+from model_api.tasks.contract import Array, Prepared
+from model_api.tasks.text.embedding import EmbeddingWeb
 
 
 def similarity_model(configured: str | None, manager: Manager) -> str:
@@ -37,11 +35,12 @@ def require_embedding(version: Version) -> None:
         raise InvalidInput(f"{version.name} serves {version.manifest.task}, /sim needs an embedding model", "/model")
 
 
-def cosines(outputs: Sequence[Array]) -> list[float]:
-    """Cosine of the first vector with each of the others."""
-    vectors = unit_length(np.stack(outputs))
-    found: list[float] = (vectors[1:] @ vectors[0]).tolist()
-    return found
+def similarities(version: Version, prepared: Prepared, outputs: Sequence[Array]) -> list[float]:
+    """The first text with each of the others, by the measure that the model was trained for: cosine where its files
+    name none."""
+    web = version.web
+    assert isinstance(web, EmbeddingWeb)  # require_embedding
+    return web.similarities(prepared, outputs)
 
 
 def similarity_pointer(pointer: str) -> str:

@@ -18,7 +18,7 @@ from model_api.compute.encoder_shape import EncoderShape
 from model_api.compute.load_encoder import read_shape
 from model_api.compute.processor import choose_precision
 from model_api.errors import Refused
-from model_api.repository.loaded_files import POOLINGS
+from model_api.repository.sentence_modules import POOLINGS
 from tests.rigs.models import BertSize, minilm_folder, tiny_model
 from tests.rigs.small_models import CONFIGS, by_transformers, random_texts, save_small_model
 

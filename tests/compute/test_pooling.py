@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from model_api.compute.pooling import pool
-from model_api.repository.loaded_files import POOLINGS
+from model_api.repository.sentence_modules import POOLINGS
 
 TOKENS = torch.tensor([[1.0, 2.0], [3.0, 6.0], [5.0, 1.0], [7.0, 7.0], [0.0, -9.0], [2.0, -3.0]])
 LENGTHS = [2, 1, 3]

@@ -21,7 +21,7 @@ from model_api.compute.encoder import Encoder
 from model_api.compute.load_encoder import load_encoder, settle_precision
 from model_api.compute.quantised_encoder import QuantisedEncoder
 from model_api.errors import Refused
-from model_api.repository.loaded_files import POOLINGS
+from model_api.repository.sentence_modules import POOLINGS
 from tests.needs import missing
 from tests.rigs.models import minilm_folder
 from tests.rigs.small_models import CONFIGS, by_transformers, random_texts, save_small_model

@@ -80,14 +80,14 @@ def _tensorflow_alone(folder: Path) -> None:
         (folder / name).write_bytes(b"x")
 
 
-def _dense(folder: Path) -> None:
+def _cnn(folder: Path) -> None:
     modules = json.loads((folder / "modules.json").read_text())
-    modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    modules.append({"idx": 2, "name": "2", "path": "2_CNN", "type": "sentence_transformers.models.CNN"})
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
-def _two_poolings(folder: Path) -> None:
-    rewrite(folder / "1_Pooling" / "config.json", pooling_mode_cls_token=True)
+def _unknown_pooling(folder: Path) -> None:
+    rewrite(folder / "1_Pooling" / "config.json", pooling_mode="median")
 
 
 def _sub_folder_transformer(folder: Path) -> None:
@@ -109,9 +109,9 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a Git LFS pointer": (_pointer, "model.safetensors", "git lfs pull"),
     "a pickle alone": (_pickle_alone, "pytorch_model.bin", "scripts/convert DIR OUT"),
     "TensorFlow alone": (_tensorflow_alone, "bert_model.ckpt.index", "scripts/convert DIR OUT"),
-    "a Dense module": (_dense, "modules.json", "module Dense is not served"),
-    "two pooling modes": (_two_poolings, "1_Pooling/config.json", "exactly one pooling"),
-    "a transformer elsewhere": (_sub_folder_transformer, "modules.json", "keeps the transformer in 0_Transformer/"),
+    "a module that isn't served": (_cnn, "modules.json", "module CNN is not served"),
+    "an unknown pooling": (_unknown_pooling, "1_Pooling/config.json", "not all of cls, max, mean"),
+    "a transformer elsewhere": (_sub_folder_transformer, "0_Transformer/config.json", "missing"),
     "code": (lambda f: (f / "modeling_x.py").write_text("x"), "modeling_x.py", "code, which is never run"),
     "an archive": (lambda f: (f / "all.zip").write_bytes(b"PK"), "all.zip", "an archive; unpack it"),
 }
@@ -130,7 +130,7 @@ def test_a_cause_is_told_by_name(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("place", ["", "1_Pooling", "pool", "a/b"])
 def test_pooling_is_where_modules_json_says(tmp_path: Path, place: str) -> None:
-    from model_api.tasks.text.embedding import read_pooling
+    from model_api.tasks.text.embedding import Sentences
 
     folder = make_folder(tmp_path / "m")
     if place:
@@ -141,7 +141,7 @@ def test_pooling_is_where_modules_json_says(tmp_path: Path, place: str) -> None:
         modules[1]["path"] = place
         (folder / "modules.json").write_text(json.dumps(modules))
     assert told(folder) == {}
-    assert read_pooling(folder, {}) == "mean"
+    assert Sentences.read(folder, {}).poolings == ("mean",)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,11 @@ def test_an_option_that_no_load_reads_is_refused(tmp_path: Path, task: str, opti
     [
         ({}, "summarization", "BertModel is an encoder alone, which is no model for summarization"),
         ({}, "text-classification", "BertModel is no model for text-classification"),
-        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "embedding", "encoder with a decoder"),
+        (
+            {"model_type": "bart", "architectures": ["BartModel"], "is_encoder_decoder": True},
+            "embedding",
+            "encoder with a decoder",
+        ),
         ({}, "sumarization", "unknown task 'sumarization', did you mean 'summarization'?"),
         ({"architectures": ["WeirdNet"]}, None, "no task is known for architecture WeirdNet"),
     ],
@@ -296,7 +300,7 @@ def test_a_publish_loads_the_model_as_an_instance_would(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--option", "pooling=middle"], "option pooling: input should be 'cls', 'mean'"),
+        (["--option", "pooling=middle"], "option pooling: input should be 'cls', 'max', 'mean'"),
         (["--option", "max_tokens=many"], "option max_tokens: input should be a valid integer"),
     ],
 )

@@ -14,12 +14,13 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from model_api.errors import DeadlineExceeded, ForwardFailed, Refused
 from model_api.repository.bounded_json import read_json
 from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of, tokenizer_file
+from model_api.repository.sentence_modules import read_modules
 
 MAX_CONFIG_BYTES = 4 * 2**20  # Gemma's tokenizer_config.json has 1.2 MB
 
@@ -94,16 +95,23 @@ class LocalEncoder:
 
     def __init__(self, folder: Path) -> None:
         """Raises Refused naming the file."""
+        modules = read_modules(*reader_of(folder))
+        self._adds_special = modules is None or not modules.static
         with _as_refusal("tokenizer.json"):
-            self._tokenizer = _load(folder)
+            self._tokenizer = _load(folder / modules.transformer if modules else folder)
+            if modules is not None and modules.lowercase:
+                _lowercase_first(self._tokenizer)
             # The file may ask for both: they'd change answers silently, and setting them later isn't thread-safe.
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
-            self.n_special = len(self._tokenizer.encode("").ids)
+            self.n_special = len(self._tokenizer.encode("", add_special_tokens=self._adds_special).ids)
+            if any(self._tokenizer.encode("a").type_ids):
+                raise Refused("tokenizer.json", "it gives token types to single texts (XLNet's, Funnel's): not served")
 
     def encode(self, texts: Sequence[str]) -> Sequence[Encoded]:
         with _as_failure():
-            return [_LocalText(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._adds_special)
+            return [_LocalText(encoding) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         with _as_failure():
@@ -116,6 +124,14 @@ class ArrivedText:
 
     ids: npt.NDArray[np.int32]
     ends: tuple[int, int]
+
+
+def _lowercase_first(tokenizer: Tokenizer) -> None:
+    """As sentence-transformers' do_lower_case, whatever the tokenizer itself does."""
+    own = tokenizer.normalizer
+    tokenizer.normalizer = (
+        normalizers.Lowercase() if own is None else normalizers.Sequence([normalizers.Lowercase(), own])
+    )
 
 
 def _load(folder: Path) -> Tokenizer:

@@ -8,7 +8,7 @@ and `truncate` for the scoring of sentences that are longer than the encoder tak
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -18,7 +18,7 @@ from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
-from model_api.tasks.text.embedding import EmbeddingModel, unit_length
+from model_api.tasks.text.embedding import EmbeddingModel, Pooling, unit_length
 from model_api.tasks.text.encoder_task import EncoderTask
 from model_api.tasks.text.sentences import split_sentences
 from model_api.tasks.text.tokenization import TextTokenizer, check_text
@@ -30,9 +30,7 @@ SAME_COSINE = 0.95  # two sentences nearer than this say the same
 
 class ExtractiveOptions(EncoderOptions):
     max_sentences: int = Field(3, ge=1, le=MAX_SENTENCES, description="The longest that a summary may be.")
-    pooling: Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "lasttoken"] | None = Field(
-        None, description="As of the task embedding."
-    )
+    pooling: Pooling | None = Field(None, description="As of the task embedding.")
 
 
 class ExtractiveParameters(TextParameters):

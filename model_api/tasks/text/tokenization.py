@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model_api.compute.positions import most_tokens
 from model_api.errors import InvalidInput, Refused
 from model_api.repository.bounded_json import read_json as read_bounded_json
+from model_api.repository.loaded_files import reader_of
+from model_api.repository.manifest import MANIFEST_NAME
+from model_api.repository.sentence_modules import SentenceModules, read_modules
 from model_api.tasks.contract import Limits
 from model_api.tasks.text.encoding import MAX_CONFIG_BYTES, Encoded, Encoder, LocalEncoder
 
-# RoBERTa numbers positions from padding_idx + 1 = 2, so two of its position embeddings can't hold tokens.
 Ids = Sequence[int] | npt.NDArray[np.int32]
-_POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}
+MAX_STATIC_TOKENS = 1_000_000  # a mean of rows has no positions
+DEFAULT_MAX_TOKENS = 512  # where no file of the model's says anything
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class TextTokenizer:
         """Read the tokenizer (unless it runs elsewhere) and the length limits of the model in `folder`; `more_chars`
         are what the task itself adds to a text. Raises Refused naming the file."""
         self._encoder: Encoder = LocalEncoder(folder) if limits.encoder is None else limits.encoder
-        self.max_tokens = int(options.get("max_tokens", read_max_tokens(folder)))
+        self.max_tokens = max_tokens_of(folder, options)
         self._max_text_chars = limits.max_text_chars + more_chars
 
     def encode(self, texts: Sequence[Any], pointer: str, truncate: bool) -> Tokens:
@@ -86,18 +90,23 @@ class TextTokenizer:
             raise InvalidInput("text is empty but for characters that the model's tokenizer drops", pointer)
         return encoded.ids
 
+    def prompt_length(self, prompt: str) -> int:
+        """How many tokens a prompt takes at the beginning of a text, special ones before it included."""
+        encoded = self._encoder.encode([prompt])[0]
+        return min(len(encoded.ids), self.max_tokens) - (1 if encoded.ends[1] else 0)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens, special ones left out."""
         return self._encoder.decode(ids)
 
 
-def check_text(text: Any, pointer: str, max_text_chars: int) -> None:
+def check_text(text: Any, pointer: str, max_text_chars: int, *, may_be_empty: bool = False) -> None:
     """Raises InvalidInput at `pointer` unless `text` is a string that holds something and isn't beyond the limit."""
     if not isinstance(text, str):
         raise InvalidInput("must be a string", pointer)
     if len(text) > max_text_chars:
         raise InvalidInput(f"text has {len(text)} characters, at most {max_text_chars} are accepted", pointer)
-    if not text or text.isspace():
+    if not may_be_empty and (not text or text.isspace()):
         raise InvalidInput("text is empty", pointer)
     try:
         text.encode()
@@ -112,16 +121,43 @@ def _cut(row: Ids, ends: tuple[int, int], max_tokens: int) -> Sequence[int]:
     return [*row[:keep], *row[len(row) - n_trail :]] if keep > n_lead else list(row[:max_tokens])
 
 
+def max_tokens_of(folder: Path, options: Mapping[str, Any]) -> int:
+    """Most tokens of one text: what the author says, else the model's own files. Raises Refused for more than it has
+    positions for."""
+    asked, positions = options.get("max_tokens"), _read_positions(folder)
+    if asked is not None and positions is not None and asked > positions:
+        raise Refused(MANIFEST_NAME, f"option max_tokens is {asked}, but the model has positions for {positions}")
+    return int(asked) if asked is not None else read_max_tokens(folder)
+
+
 def read_max_tokens(folder: Path) -> int:
-    """Most tokens of one text, special ones included: the least of what the model's own files say."""
-    config = read_json(folder / "config.json", {})
-    positions = config.get("max_position_embeddings", 512) - _POSITION_OFFSETS.get(config.get("model_type", ""), 0)
-    limits = [
-        positions,
-        read_json(folder / "tokenizer_config.json", {}).get("model_max_length"),
-        read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length"),
-    ]
-    return int(min(limit for limit in limits if isinstance(limit, int | float) and limit > 0))
+    """Most tokens of one text, special ones included, as the model's own libraries take it: what sentence-transformers
+    was told, else the least of what the tokenizer and config.json say; never more than there are positions for."""
+    modules, root = _modules(folder)
+    if modules is not None and modules.static:
+        return MAX_STATIC_TOKENS
+    positions = _read_positions(folder)
+    told = modules.max_tokens if modules else read_json(root / "sentence_bert_config.json", {}).get("max_seq_length")
+    if not _limit(told):
+        told = read_json(root / "tokenizer_config.json", {}).get("model_max_length")
+    limits = [limit for limit in (_limit(told), _limit(positions)) if limit]
+    return min(limits, default=DEFAULT_MAX_TOKENS)
+
+
+def _limit(value: Any) -> int:
+    """0 for what sets none: transformers writes 10^30 then."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if number and 0 < value < 10**9 else 0
+
+
+def _read_positions(folder: Path) -> int | None:
+    return most_tokens(read_json(_modules(folder)[1] / "config.json", {}))
+
+
+def _modules(folder: Path) -> tuple[SentenceModules | None, Path]:
+    """What modules.json says, and where the transformer lies."""
+    modules = read_modules(*reader_of(folder))
+    return modules, folder / modules.transformer if modules else folder
 
 
 def read_json(path: Path, default: Any) -> Any:

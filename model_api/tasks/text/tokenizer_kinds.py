@@ -12,6 +12,8 @@ from typing import Any
 
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.bounded_json import BadJson, parse_json
+from model_api.repository.loaded_files import reader_of
+from model_api.repository.sentence_modules import transformer_folder
 from model_api.tasks.text.tokenizer_fields import (
     MAX_PARTS,
     Check,
@@ -39,6 +41,7 @@ MAX_VOCABULARY_FILE_BYTES = 2 * 2**20  # vocab.txt
 def why_elsewhere(folder: Path) -> str:
     """Why the tokenizer of the model in `folder` must not run in the web process, "" if it may. Raises Refused for one
     that can't work anywhere; OSError."""
+    folder = folder / transformer_folder(*reader_of(folder))
     path = folder / "tokenizer.json"
     try:
         if path.exists():

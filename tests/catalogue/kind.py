@@ -1,0 +1,86 @@
+"""What an entry of the catalogue is, and the libraries whose answers are the right ones."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Capitals, accents, scripts without spaces, spaces at the ends, what no vocabulary holds, and one text that is cut.
+TEXTS: Sequence[Any] = (
+    "the Film was good",
+    "Not a VERY bad day! Schön, naïve café",
+    "東京 and the trains",
+    "  spaces   around  ",
+    "x",
+    "Numbers 1,234.56 & <b>signs</b>",
+    "the day is good and the train was not bad, " * 12,
+)
+TOLERANCE = 1e-5
+
+Reference = Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of model folder. `build` makes it; `reference` answers as its own library does, and what is served must
+    equal that; or `refused` is part of what its author is told. `task` and `options` are what its author gives."""
+
+    name: str
+    build: Callable[[Path], Any]
+    reference: Reference | None = None
+    refused: str = ""
+    task: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[Any] = TEXTS
+
+    def __post_init__(self) -> None:
+        assert (self.reference is None) == bool(self.refused), self.name
+
+
+def sentences(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """sentence-transformers' vectors, each text by itself."""
+    import sentence_transformers
+    import torch
+
+    model = sentence_transformers.SentenceTransformer(
+        str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
+    )
+    how = {"prompt": parameters.get("prompt"), "prompt_name": parameters.get("prompt_name")}
+    how |= {"truncate_dim": parameters.get("dimensions"), "normalize_embeddings": bool(parameters.get("normalize"))}
+    how["show_progress_bar"] = False
+    return [model.encode([text], **how)[0] for text in inputs]
+
+
+def bare_encoder(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """transformers' [CLS] states: what a folder without modules.json is documented to give."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    limit = min(tokenizer.model_max_length, 64)
+    with torch.inference_mode():
+        made = [tokenizer(t, return_tensors="pt", truncation=True, max_length=limit) for t in inputs]
+        return [model(**batch)[0][0, 0].numpy() for batch in made]
+
+
+def classifier(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """transformers' pipeline: every label's score."""
+    import transformers
+
+    pipe = transformers.pipeline("text-classification", str(folder), device="cpu", dtype="float32")
+    return [sorted(pipe([text], top_k=None, truncation=True)[0], key=lambda one: one["label"]) for text in inputs]
+
+
+def difference(got: Any, wanted: Any) -> float:
+    """The largest between two predictions; infinite where they aren't of one shape."""
+    if isinstance(got, dict):
+        labels = sorted(got.get("labels") or [got], key=lambda one: str(one["label"]))
+        same = [one["label"] for one in labels] == [one["label"] for one in wanted]
+        pairs = zip(labels, wanted, strict=True) if same else ()
+        return max((abs(a["score"] - b["score"]) for a, b in pairs), default=float("inf"))
+    a, b = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    return float(np.abs(a - b).max()) if a.shape == b.shape and np.isfinite(a).all() else float("inf")
