@@ -25,7 +25,7 @@ from model_api.repository.known_tasks import TASKS
 
 # The child is named, not imported: it stands floors above, and isn't there on the far side of --to.
 _MODULE = "model_api.processes.model_side.load_check"
-_NEEDED = ("torch", "safetensors", "tokenizers", "pydantic", "numpy")
+_NEEDED = ("torch", "safetensors", "tokenizers", "transformers", "pydantic", "numpy")
 
 
 @dataclass(frozen=True)

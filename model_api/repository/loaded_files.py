@@ -24,7 +24,7 @@ from model_api.repository.sentence_modules import ReadJson, join, read_modules
 MAX_JSON_BYTES = 64 * 2**20  # the largest tokenizer.json in use has 34 MB
 CONFIG_FILE = "config.json"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER_FILE, VOCABULARY_FILE = "tokenizer.json", "vocab.txt"
+TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE = "tokenizer.json", "vocab.txt", "merges.txt"
 # Read where they are there, by our own loaders or by transformers.
 OPTIONAL = frozenset(
     {"tokenizer_config.json", "sentence_bert_config.json", "generation_config.json", "special_tokens_map.json"}
@@ -91,8 +91,8 @@ def _what_is_there_instead(paths: Collection[str]) -> str:
 
 def tokenizer_file(paths: Collection[str]) -> str:
     """What the tokenizer is made of. Raises Incomplete."""
-    for file in (TOKENIZER_FILE, VOCABULARY_FILE):
-        if file in paths:
+    for file in (TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE):
+        if file in paths and (file != MERGES_FILE or "vocab.json" in paths):
             return file
     how = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) from transformers"
     raise Incomplete(TOKENIZER_FILE, f"missing; {rename_it(TOKENIZER_FILE, paths) or f'make it with {how}'}")

@@ -16,6 +16,7 @@ from model_api.processes.model_side.lane_loop import run_lane
 from model_api.processes.model_side.limits import TRIAL_OOM_SCORE, be_ended_before_others
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Task
+from model_api.tasks.text.settled_tokenizer import settle
 from model_api.tasks.text.tokenizer_kinds import why_elsewhere
 
 
@@ -120,9 +121,11 @@ def convert(task: Task, folder: Path, manifest: Manifest, precision: str) -> Non
 
 
 def why_encoded_elsewhere(folder: Path) -> str:
-    """Judge the model's tokenizer in a child; "" if the web process may run it. Raises Refused or LoadFailed."""
+    """Settle what the model's tokenizer is and judge it, in a child; "" if the web process may run it. Raises Refused
+    or LoadFailed."""
 
     def run(connection: socket.socket) -> None:
+        settle(folder)
         messages.send(connection, {"why": why_elsewhere(folder)})
 
     with Child(run, "looking at the tokenizer") as child:

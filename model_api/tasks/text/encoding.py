@@ -15,12 +15,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, normalizers
-from tokenizers.implementations import BertWordPieceTokenizer
 
 from model_api.errors import DeadlineExceeded, ForwardFailed, Refused
-from model_api.repository.bounded_json import read_json
-from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of, tokenizer_file
+from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of
 from model_api.repository.sentence_modules import read_modules
+from model_api.tasks.text.settled_tokenizer import settled_file
 
 MAX_CONFIG_BYTES = 4 * 2**20  # Gemma's tokenizer_config.json has 1.2 MB
 
@@ -135,12 +134,11 @@ def _lowercase_first(tokenizer: Tokenizer) -> None:
 
 
 def _load(folder: Path) -> Tokenizer:
-    file = tokenizer_file(reader_of(folder)[0])
-    if file == TOKENIZER_FILE:
-        return Tokenizer.from_file(str(folder / file))
-    config = folder / "tokenizer_config.json"
-    lowercase = not config.exists() or bool(read_json(config, MAX_CONFIG_BYTES).get("do_lower_case", True))
-    return BertWordPieceTokenizer(str(folder / file), lowercase=lowercase)._tokenizer  # type: ignore[no-any-return]
+    """Of the transformer in `folder`."""
+    file = settled_file(folder)
+    if not file.exists():
+        raise Refused(TOKENIZER_FILE, "missing, and nothing was made of what is there instead")
+    return Tokenizer.from_file(str(file))
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 
 from model_api.repository.bounded_files import read_bounded
 from model_api.repository.bounded_json import BadJson, parse_json
-from model_api.repository.loaded_files import reader_of
+from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of
 from model_api.repository.sentence_modules import transformer_folder
+from model_api.tasks.text.settled_tokenizer import settled_file
 from model_api.tasks.text.tokenizer_fields import (
     MAX_PARTS,
     Check,
@@ -30,28 +31,22 @@ from model_api.tasks.text.tokenizer_fields import (
     token_pair,
     word,
 )
-from model_api.tasks.text.tokenizer_models import MAX_ENTRIES, MAX_TOKEN_CHARS, check_model
+from model_api.tasks.text.tokenizer_models import MAX_TOKEN_CHARS, check_model
 
 MAX_BYTES_HERE = 8 * 2**20
 MAX_ADDED_TOKENS = 10_000
 MAX_GROWTH = 8.0  # of a text's bytes, over all replacements
-MAX_VOCABULARY_FILE_BYTES = 2 * 2**20  # vocab.txt
 
 
 def why_elsewhere(folder: Path) -> str:
     """Why the tokenizer of the model in `folder` must not run in the web process, "" if it may. Raises Refused for one
     that can't work anywhere; OSError."""
-    folder = folder / transformer_folder(*reader_of(folder))
-    path = folder / "tokenizer.json"
+    path = settled_file(folder / transformer_folder(*reader_of(folder)))
     try:
         if path.exists():
             check_document(_parse(_read(path, MAX_BYTES_HERE)))
-        elif (folder / "vocab.txt").exists():
-            path = folder / "vocab.txt"
-            n_lines = _read(path, MAX_VOCABULARY_FILE_BYTES).count(b"\n")
-            require(n_lines <= MAX_ENTRIES, f"{n_lines} entries, at most {MAX_ENTRIES} are loaded in the web process")
     except Elsewhere as error:
-        return f"{path.name}: {error}"
+        return f"{TOKENIZER_FILE}: {error}"
     return ""
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from model_api.errors import InvalidInput, Refused
 from model_api.tasks.contract import Limits
+from model_api.tasks.text.settled_tokenizer import settle
 from model_api.tasks.text.tokenization import TextTokenizer, read_max_tokens
 from tests.rigs.models import tiny_model
 
@@ -79,8 +80,9 @@ def test_the_least_limit_of_the_models_files_counts(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_alone_is_enough_for_bert(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 7}')
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat"]))
+    settle(tmp_path)
     assert tokenizer(tmp_path).encode(["The cat"], "/inputs", truncate=False).ids[0].tolist() == [2, 5, 6, 3]
 
 
