@@ -5,6 +5,7 @@ The head runs in float32 whatever the encoder's precision is: it is a thousandth
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from model_api.compute.architectures import supports
 from model_api.compute.encoder import TokenIds
 from model_api.compute.linear import Linear
 from model_api.compute.load_encoder import load_own, settle_precision
+from model_api.compute.processor import choose_precision
 from model_api.compute.transformers_encoder import check_notes, load_pretrained
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
@@ -57,11 +59,15 @@ _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def load_classifier(folder: Path, asked: str, n_labels: int, activation: str) -> tuple[Classifier, str | None]:
+def load_classifier(
+    folder: Path, asked: str, n_labels: int, activation: str, pairs: bool = False
+) -> tuple[Classifier, str | None]:
     """Our own encoder and head where the family is known, transformers elsewhere; and, where it isn't in int8 although
-    that was asked for, why. Raises Refused."""
+    that was asked for, why. `pairs`: it is asked about two texts at a time. Raises Refused."""
     config = read_config(folder)
     precision, reason = settle_precision(config, asked)
+    if precision == "int8" and pairs and config.get("type_vocab_size", 2) > 1 and "roberta" not in config["model_type"]:
+        precision, reason = choose_precision("auto"), "the int8 kernels take no token types, which pairs of texts have"
     if supports(config):  # every family of the encoder has its head here
         names = _HEADS[config["model_type"]]
         return HeadedEncoder(folder, precision, names, n_labels, activation), reason
@@ -106,6 +112,7 @@ class _TransformersClassifier:
         if model.config.num_labels != n_labels:
             raise Refused(CONFIG_FILE, f"{model.config.num_labels} outputs for {n_labels} labels")
         self._model: Any = model.eval()
+        self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
         self._activation = _ACTIVATIONS[activation]
         self.precision = precision
 
@@ -115,5 +122,13 @@ class _TransformersClassifier:
     def scores(self, sequences: Sequence[TokenIds]) -> Scores:
         """float32 [sequences, labels]."""
         with torch.inference_mode():
-            rows = [self._model(torch.from_numpy(s.astype(np.int64))[None]).logits[0].float() for s in sequences]
+            rows = [self._one(torch.from_numpy(sequence.astype(np.int64))) for sequence in sequences]
             return np.asarray(self._activation(torch.stack(rows)).numpy())
+
+    def _one(self, row: torch.Tensor) -> torch.Tensor:
+        """Of ids [length], or of a pair's ids and token types [2, length]."""
+        if row.ndim == 1 or not self._takes_types or not row[1].any():
+            logits: torch.Tensor = self._model(row[None] if row.ndim == 1 else row[:1]).logits
+        else:
+            logits = self._model(row[:1], token_type_ids=row[1:]).logits
+        return logits[0].float()

@@ -63,6 +63,7 @@ class _Batch:
     lengths: list[int]
     ids: torch.Tensor  # [rows]; rows >= tokens, the surplus is computed for nothing
     positions: torch.Tensor  # [rows], rows of the position table
+    types: torch.Tensor | None  # [rows], token types; None where all are 0
 
 
 class Encoder:
@@ -74,6 +75,7 @@ class Encoder:
         precision: str,
         word_table: torch.Tensor,
         position_table: torch.Tensor,
+        token_types: torch.Tensor,
         embedding_norm: _Norm,
         layers: Sequence[_Layer],
     ) -> None:
@@ -81,6 +83,7 @@ class Encoder:
         self._shape = EncoderShape.of(architecture, precision)
         self._word_table = word_table
         self._position_table = position_table
+        self._token_types = token_types
         self._embedding_norm = embedding_norm
         self._layers = tuple(layers)
         self._dtype = DTYPES[precision]
@@ -104,17 +107,19 @@ class Encoder:
             weights = EncoderWeights(architecture, WeightReader(folder))
             loader = _Loader(architecture, weights, DTYPES[precision])
             layers = [loader.layer(i) for i in range(architecture.n_layers)]
-            position_table, embedding_norm = weights.position_table(), loader.embedding_norm()
+            position_table, token_types = weights.position_table(), weights.token_types()
+            embedding_norm = loader.embedding_norm()
             weights.check_nothing_else(head)
             # The pages of all other tensors are resident in that mapping: take the table from a fresh one.
             del loader, weights
             word_table = EncoderWeights(architecture, WeightReader(folder)).word_table()
-        return cls(architecture, precision, word_table, position_table, embedding_norm, layers)
+        return cls(architecture, precision, word_table, position_table, token_types, embedding_norm, layers)
 
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
         """The last layer's [length, hidden] of each sequence, in order; float32 in either precision.
 
-        A sequence holds 1 to `max_tokens` ids, special tokens included; ValueError otherwise.
+        A sequence holds 1 to `max_tokens` ids, special tokens included; ValueError otherwise. A pair of texts is
+        [2, length]: its ids, and their token types.
         """
         if not sequences:
             return []
@@ -148,14 +153,15 @@ class Encoder:
         self._shape.warm()
 
     def _batch(self, sequences: Sequence[TokenIds]) -> _Batch:
-        lengths = np.array([len(s) for s in sequences])
+        lengths = np.array([s.shape[-1] for s in sequences])
         if lengths.min() < 1 or lengths.max() > self.max_tokens:
             raise ValueError(
                 f"sequences of {lengths.min()} to {lengths.max()} tokens; 1 to {self.max_tokens} are possible"
             )
         order = np.argsort(lengths, kind="stable")
         lengths = lengths[order]
-        ids = np.concatenate([sequences[i] for i in order])
+        ordered = [sequences[i] for i in order]
+        ids = np.concatenate([s if s.ndim == 1 else s[0] for s in ordered])
         first = np.repeat(lengths.cumsum() - lengths, lengths)
         positions = np.arange(len(ids)) - first
         padding_id = self._architecture.padding_id
@@ -165,14 +171,20 @@ class Encoder:
                 count = real.cumsum()
                 positions = np.where(real, count - (count - real)[first] - 1, -1)
         positions += self._architecture.first_position
-        padded = np.zeros((2, row_spans(len(ids))[-1][1]), np.int64)
-        padded[:, : len(ids)] = ids, positions
-        return _Batch(order, lengths.tolist(), *torch.from_numpy(padded))
+        padded = np.zeros((3, row_spans(len(ids))[-1][1]), np.int64)
+        padded[:2, : len(ids)] = ids, positions
+        if self._architecture.n_token_types and any(s.ndim > 1 for s in ordered):
+            padded[2, : len(ids)] = np.concatenate([np.zeros_like(s) if s.ndim == 1 else s[1] for s in ordered])
+        tensors = torch.from_numpy(padded)
+        return _Batch(order, lengths.tolist(), tensors[0], tensors[1], tensors[2] if padded[2].any() else None)
 
     def _forward(self, batch: _Batch, last_rows: torch.Tensor | None = None) -> torch.Tensor:
         """The last hidden states, [tokens, hidden]; or those of `last_rows` alone, sparing the last layer the rest."""
         words = self._word_table.index_select(0, batch.ids).float()
-        x = self._embedding_norm(words + self._position_table.index_select(0, batch.positions)).to(self._dtype)
+        words += self._position_table.index_select(0, batch.positions)
+        if batch.types is not None:
+            words += self._token_types.index_select(0, batch.types)
+        x = self._embedding_norm(words).to(self._dtype)
         groups = groups_of(batch.lengths)
         spans = row_spans(len(x))
         for number, layer in enumerate(self._layers, 1):

@@ -38,6 +38,14 @@ class EncoderWeights:
             table += self._reader.tensor(name.format("token_type"), (sizes.n_token_types, sizes.hidden_size))[0]
         return table
 
+    def token_types(self) -> torch.Tensor:
+        """What another token type than 0 adds to the position table's rows, [types, hidden], float32."""
+        sizes, name = self._sizes, self._prefix + "embeddings.token_type_embeddings.weight"
+        if not sizes.n_token_types:
+            return torch.zeros(1, sizes.hidden_size)
+        table = self._reader.copy(name, (sizes.n_token_types, sizes.hidden_size))
+        return table - table[0]
+
     def embedding_norm(self) -> Pair:
         return self._norm(self._prefix + "embeddings.LayerNorm")
 

@@ -52,6 +52,9 @@ TASKS: Mapping[str, KnownTask] = {
         ("int8_min_cosine", "labels", "normalize_tweets"),
         needs_architecture="ForSequenceClassification",
     ),
+    "reranking": KnownTask(
+        "text.reranking", (), ("activation", "int8_min_cosine"), needs_architecture="ForSequenceClassification"
+    ),
     "summarization": KnownTask(
         "text.summarization",
         ("T5ForConditionalGeneration",),

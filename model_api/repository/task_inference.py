@@ -34,8 +34,7 @@ def infer_task(paths: Collection[str], read_json: ReadJson, tensors: Sequence[Te
     if kind not in ("", "SentenceTransformer", "CrossEncoder"):
         raise Refused(SETTINGS_FILE, f"a {kind} of sentence-transformers: no task of this release serves it")
     if kind == "CrossEncoder" or _is_old_cross_encoder(config):
-        where = SETTINGS_FILE if kind == "CrossEncoder" else "config.json"
-        raise Refused(where, "a CrossEncoder of sentence-transformers: it scores pairs of texts, which no task does")
+        return "reranking"
     if MODULES_FILE in paths:
         return "embedding"
     return _by_architecture(config if isinstance(config, dict) else {}, tensors)

@@ -75,8 +75,21 @@ def classifier(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any
     return [sorted(pipe([text], top_k=None, truncation=True)[0], key=lambda one: one["label"]) for text in inputs]
 
 
+def cross_encoder(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """sentence-transformers' scores of each query with its texts, each pair by itself."""
+    import sentence_transformers
+    import torch
+
+    model = sentence_transformers.CrossEncoder(
+        str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
+    )
+    return [[float(model.predict([(one["query"], text)])[0]) for text in one["texts"]] for one in inputs]
+
+
 def difference(got: Any, wanted: Any) -> float:
     """The largest between two predictions; infinite where they aren't of one shape."""
+    if isinstance(got, dict) and "scores" in got:
+        got = got["scores"]
     if isinstance(got, dict):
         labels = sorted(got.get("labels") or [got], key=lambda one: str(one["label"]))
         same = [one["label"] for one in labels] == [one["label"] for one in wanted]

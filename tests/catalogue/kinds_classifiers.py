@@ -129,23 +129,4 @@ CLASSIFIERS = [
         refused="SetFit",
     ),
     Kind("SetFit with its pickle", then(encoder("bert"), write("model_head.pkl", {})), refused="SetFit"),
-    Kind(
-        "cross-encoder of release 2",
-        then(
-            classifying("bert", id2label={0: "x"}, label2id={"x": 0}),
-            change("config.json", sbert_ce_default_activation_function="torch.nn.modules.linear.Identity"),
-        ),
-        refused="CrossEncoder",
-    ),
-    Kind(
-        "cross-encoder of release 5",
-        then(
-            classifying("bert", id2label={0: "x"}, label2id={"x": 0}),
-            change(
-                "config.json",
-                sentence_transformers={"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.0.0"},
-            ),
-        ),
-        refused="CrossEncoder",
-    ),
 ]

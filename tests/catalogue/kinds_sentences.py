@@ -314,7 +314,7 @@ SENTENCES = [
     Kind("tokenizer_args", bert(own={"tokenizer_args": {"padding_side": "left"}}), refused="tokenizer_args"),
     *(
         Kind(f"a {kind}", bert(settings={"model_type": kind}), refused=kind)
-        for kind in ("SparseEncoder", "MultiVectorEncoder", "CrossEncoder")
+        for kind in ("SparseEncoder", "MultiVectorEncoder")
     ),
     Kind("its modules.json is gone", then(bert(), without("modules.json")), refused="modules.json"),
 ]

@@ -40,4 +40,4 @@ def test_it_answers_as_its_own_library_or_is_refused_by_name(kind: Kind, server:
     assert "predictions" in answer, answer
     wanted = kind.reference(folder, kind.inputs, kind.parameters)
     differences = [difference(got, right) for got, right in zip(answer["predictions"], wanted, strict=True)]
-    assert max(differences) <= TOLERANCE, dict(zip(kind.inputs, differences, strict=True))
+    assert max(differences) <= TOLERANCE, list(zip(differences, kind.inputs, strict=True))

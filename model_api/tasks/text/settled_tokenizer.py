@@ -84,19 +84,25 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _by_the_library(root: Path) -> str:
-    """tokenizer.json as transformers makes it. Raises Refused where it can't, or where that isn't all of it."""
+def library_tokenizer(root: Path) -> Any:
+    """transformers' own, in a process that ends afterwards. Raises Refused where it makes none."""
     if "AutoTokenizer" in (_read(root / "tokenizer_config.json").get("auto_map") or {}):
         raise Refused("tokenizer_config.json", "its tokenizer is code of its own (auto_map), which is never run")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(root, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(root, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         told = f"transformers {_release()} makes no tokenizer of it ({type(error).__name__}: {str(error)[:300]})"
         raise Refused(TOKENIZER_FILE, told) from error
+
+
+def _by_the_library(root: Path) -> str:
+    """tokenizer.json as transformers makes it. Raises Refused where it can't, or where that isn't all of it."""
+    from tokenizers import Tokenizer
+
+    made = library_tokenizer(root)
     name, inner = type(made).__name__, getattr(made, "backend_tokenizer", None)
     if not isinstance(inner, Tokenizer):
         raise Refused(TOKENIZER_FILE, f"its class {name} is no tokenizer that can be written as tokenizer.json")

@@ -90,6 +90,16 @@ class TextTokenizer:
             raise InvalidInput("text is empty but for characters that the model's tokenizer drops", pointer)
         return encoded.ids
 
+    def encode_bare(self, texts: Sequence[Any], pointers: Sequence[str]) -> list[Ids]:
+        """Token ids without special ones, however many. Raises InvalidInput at the text's pointer."""
+        for text, pointer in zip(texts, pointers, strict=True):
+            check_text(text, pointer, self._max_text_chars)
+        found = []
+        for encoded, pointer in zip(self._encoder.encode(texts), pointers, strict=True):
+            row, (lead, trail) = self._tokens_of(encoded, pointer), encoded.ends
+            found.append(row[lead : len(row) - trail])
+        return found
+
     def prompt_length(self, prompt: str) -> int:
         """How many tokens a prompt takes at the beginning of a text, special ones before it included."""
         encoded = self._encoder.encode([prompt])[0]
