@@ -56,6 +56,10 @@ def test_a_text_that_spells_the_padding_token_keeps_the_positions_of_roberta(tmp
     assert (states[1] - by_transformers(model, spelled)).abs().max() <= 1e-5
 
 
+def _places(states: torch.Tensor) -> torch.Tensor:
+    return torch.arange(1, len(states) + 1, dtype=torch.float32)
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooled_is_the_pooling_of_the_hidden_states(pooling: str, tmp_path: Path) -> None:
     save_small_model("bert", tmp_path)
@@ -67,6 +71,7 @@ def test_pooled_is_the_pooling_of_the_hidden_states(pooling: str, tmp_path: Path
         "cls": lambda states: states[0],
         "max": lambda states: states.amax(0),
         "mean_sqrt_len_tokens": lambda states: states.sum(0) / len(states) ** 0.5,
+        "weightedmean": lambda states: (states.T @ _places(states)) / _places(states).sum(),
         "lasttoken": lambda states: states[-1],
     }[pooling]
     for vector, states in zip(pooled, encoder.hidden_states(TEXTS), strict=True):

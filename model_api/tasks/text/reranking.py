@@ -16,9 +16,10 @@ from model_api.errors import InvalidInput, Refused
 from model_api.repository.loaded_files import reader_of
 from model_api.repository.manifest import Manifest
 from model_api.repository.sentence_modules import SETTINGS_FILE, read_modules
-from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, Task, WebSide
+from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
+from model_api.tasks.text.encoder_task import EncoderTask
 from model_api.tasks.text.pair_frame import cut, read_frame, write_frame
 from model_api.tasks.text.tokenization import TextTokenizer, read_json
 
@@ -159,7 +160,7 @@ class RerankingModel(ModelSide):
 _WARM_TEXTS = ["warm", "A sentence of ordinary length to warm up with.", "The train was late. " * 20, "東京, 1,234.56"]
 
 
-class Reranking(Task):
+class Reranking(EncoderTask):
     parameters = RerankingParameters
     prediction = Reranked
     options = RerankingOptions
