@@ -176,7 +176,9 @@ class _Reading:
         }
 
     def first(self, kind: str, folder: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"transformer": check_path(folder) if folder else "", "static": kind != "Transformer"}
+        if folder and not any(path.startswith(f"{check_path(folder)}/") for path in self.paths):
+            raise Incomplete(join(folder, "config.json"), f"missing; {MODULES_FILE} lists this module")
+        found: dict[str, Any] = {"transformer": folder, "static": kind != "Transformer"}
         if found["static"]:
             return found
         path = next((p for p in (join(folder, name) for name in _TRANSFORMER_CONFIGS) if p in self.paths), None)
