@@ -119,6 +119,7 @@ ENCODERS = [
                 "funnel",
                 tokenizer="FunnelTokenizer",
                 model_class="FunnelModel",
+                how={f"{name.lower()}_token": f"[{name}]" for name in ("UNK", "SEP", "PAD", "CLS", "MASK")},
                 d_model=HIDDEN,
                 n_head=4,
                 d_head=8,

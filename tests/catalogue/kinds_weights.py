@@ -122,7 +122,11 @@ WEIGHTS = [
     Kind("float64", then(BERT, stored_as(torch.float64)), sentences),
     Kind("integers", then(BERT, stored_as(torch.int8, "query.weight")), refused="only floating point"),
     Kind("another width than the config's", then(BERT, change("config.json", intermediate_size=128)), refused="shape"),
-    Kind("another vocabulary than the config's", then(BERT, change("config.json", vocab_size=50)), refused="shape"),
+    Kind(
+        "another vocabulary than the config's",
+        then(BERT, change("config.json", vocab_size=50)),
+        refused="table has 50 rows",
+    ),
     _quantised("gptq", bits=4),
     _quantised("awq", bits=4),
     _quantised("bitsandbytes", load_in_4bit=True),
