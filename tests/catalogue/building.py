@@ -41,8 +41,14 @@ _CORPUS += ["Schön, naïve café", "東京 and the trains", "Numbers 1,234.56 &
 SIZES: Mapping[str, int] = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4}
 BERT: Mapping[str, int] = {**SIZES, "intermediate_size": 64, "max_position_embeddings": POSITIONS}
 T5: Mapping[str, int] = {
-    **{"d_model": HIDDEN, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
-    **{"decoder_start_token_id": 1, "pad_token_id": 1, "eos_token_id": 2},
+    "d_model": HIDDEN,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "decoder_start_token_id": 1,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
 }
 Build = Callable[[Path], Any]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from model_api.errors import Refused
 from model_api.repository.bounded_json import read_json
+from model_api.repository.known_tasks import reads_text
 from model_api.repository.loaded_files import MAX_JSON_BYTES, TOKENIZER_FILE, reader_of
 from model_api.repository.safetensors_header import read_tensors
 from model_api.repository.sentence_modules import read_modules
@@ -57,6 +58,8 @@ def settle(folder: Path) -> None:
         _check_ids(_parse(own), next((shape[0] for shape in shapes if shape), math.inf))
         return
     config = _read(root / "config.json")
+    if not reads_text(config):
+        return
     document = _parse(settled) if settled.exists() else None
     if document is None and own.exists() and not (root / "added_tokens.json").exists():
         document = _parse(own)
