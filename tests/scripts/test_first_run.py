@@ -25,10 +25,11 @@ CURL = "curl http://127.0.0.1:8000/sim"
 def test_a_judge_of_dives_that_nobody_trained_is_not_served(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(ROOT / "scripts", project / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    run = project / "scripts" / "training" / "diving" / "run.json"
     for told in (None, '{"targets_reached": false}'):
+        run.unlink(missing_ok=True)
         if told is not None:
-            (project / "build" / "diving").mkdir(parents=True)
-            (project / "build" / "diving" / "run.json").write_text(told)
+            run.write_text(told)
         done = subprocess.run(
             ["scripts/serve", "--with", "diving"], cwd=project, capture_output=True, text=True, timeout=30
         )
