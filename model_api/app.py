@@ -22,6 +22,7 @@ from model_api.web.routes import (
     jobs,
     models,
     predictions,
+    reranking,
     scores,
     similarity,
     uploads,
@@ -86,6 +87,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     for module in (
         similarity,
         predictions,
+        reranking,
         scores,
         models,
         jobs,

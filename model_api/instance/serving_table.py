@@ -114,9 +114,9 @@ class ServingTable:
     def names(self) -> list[str]:
         return list(self._rows)
 
-    def embedding_names(self) -> list[str]:
-        """Models that serve vectors now."""
-        return [row.name for row in self._rows.values() if row.stable and row.stable.manifest.task == "embedding"]
+    def names_of(self, task: str) -> list[str]:
+        """Models whose stable version serves that task now."""
+        return [row.name for row in self._rows.values() if row.stable and row.stable.manifest.task == task]
 
     @contextmanager
     def use(self, selector: str, canary_key: str = "") -> Iterator[Version]:

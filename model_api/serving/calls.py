@@ -73,6 +73,10 @@ class ModelService(Protocol):
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
     ) -> Answer: ...
 
+    def rerank(
+        self, query: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer: ...
+
     def scores(
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
     ) -> list[dict[str, float]]: ...

@@ -17,6 +17,7 @@ from model_api.serving.cache_stores import StoreDown
 from model_api.serving.calls import Answer, CallContext, Weights
 from model_api.serving.heavy_work import heavy_work
 from model_api.serving.pending import Outputs
+from model_api.serving.reranking import require_reranking, reranking_model, reranking_pointer
 from model_api.serving.scorer import Scorer, from_row, to_row
 from model_api.serving.shares import Shares
 from model_api.serving.similarity import require_embedding, similarities, similarity_model, similarity_pointer
@@ -93,6 +94,19 @@ class Service:
                 raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
             prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
             return _answer(version, similarities(version, prepared, outputs.arrays), prepared, outputs)
+
+    def rerank(
+        self, query: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer:
+        """How well each text answers `query`: the one prediction of a reranking model. Raises as predict does."""
+        name = model or reranking_model(self._manager)
+        with self._manager.serving.use(name, context.canary_key) as version:
+            require_reranking(version)
+        self._check_count(texts, "texts")
+        try:
+            return self.predict(name, [{"query": query, "texts": texts}], parameters, context)
+        except InvalidInput as error:
+            raise InvalidInput(str(error), reranking_pointer(error.pointer)) from None
 
     def scores(
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext

@@ -20,7 +20,7 @@ def similarity_model(configured: str | None, manager: Manager) -> str:
     chosen = manager.serving.sim_model()
     if chosen is not None:
         return chosen
-    names = manager.serving.embedding_names()
+    names = manager.serving.names_of("embedding")
     if len(names) == 1:
         return names[0]
     if not manager.is_ready() and not names:

@@ -112,6 +112,10 @@ class Task(ABC):
     compares_to_float32: ClassVar[bool] = True
     """Whether bfloat16 and int8 are checked against float32 on the warm inputs."""
 
+    def settle(self, folder: Path) -> None:  # noqa: B027 - an empty default, not a forgotten one
+        """Write down beside the verified copy what `open_web` is to read and can't make itself. Runs in a child of the
+        leader's, before the web side opens. Raises Refused; OSError."""
+
     @abstractmethod
     def open_web(self, folder: Path, manifest: Manifest, limits: Limits) -> WebSide:
         """Read what the web side needs (tokenizer, configs) from the local store. Raises Refused."""

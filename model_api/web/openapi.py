@@ -81,6 +81,7 @@ def text(media_type: str, description: str) -> Responses:
 _OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("post", "/sim"): ("compare", "similarity"),
     ("post", "/predict"): ("predict", "predictions"),
+    ("post", "/rerank"): ("rerank", "reranking"),
     ("post", "/score"): ("score", "scores"),
     ("get", "/models"): ("list_models", "models"),
     ("get", "/models/{name}"): ("get_model", "models"),

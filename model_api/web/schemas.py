@@ -10,6 +10,12 @@ _SIM: dict[str, Any] = {
 }
 _PREDICT: dict[str, Any] = {"model": "minilm", "inputs": ["A first sentence.", "Und ein zweiter Satz."]}
 
+_RERANK: dict[str, Any] = {
+    "query": "When does the bridge open?",
+    "texts": ["The bridge opens on Monday.", "The weather is nice today."],
+    "top_k": 1,
+}
+
 # Only described here: the task refuses an empty text itself, and with it what its tokenizer makes nothing of.
 Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 _SCORE: dict[str, Any] = {"targets": ["The bridge opens on Monday."], "predictions": ["The bridge opens Monday."]}
@@ -41,6 +47,18 @@ class PredictBody(Body):
     model: str = Field(description="`name`, `name@version` or `name@canary`")
     inputs: Any = Field(description="One input or a list of them.", json_schema_extra={"not": {"type": "null"}})
     parameters: dict[str, Any] = Field(default_factory=dict, description="Of the task; unknown ones are refused.")
+
+
+class RerankBody(Body):
+    """A query, and the texts to order by how well they answer it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_RERANK]})
+
+    query: Text
+    texts: Annotated[list[Text], FailFast()] = Field(description="1 to 1,000.")
+    model: str | None = Field(None, description="`name`, `name@version` or `name@canary`; default: the only reranker.")
+    top_k: int | None = Field(None, ge=1, le=1000, description="Show so many of the best texts, best first.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="`truncate`: cut what is too long.")
 
 
 class ScoreBody(Body):
@@ -98,6 +116,21 @@ class SimAnswer(BaseModel):
 
 class Usage(BaseModel):
     tokens: int
+
+
+class RankedText(BaseModel):
+    index: int = Field(description="Counts the texts of the body.")
+    score: float
+
+
+class RerankAnswer(BaseModel):
+    model: str
+    version: str
+    digest: str
+    scores: list[float] = Field(description="One per text, in order.")
+    top: list[RankedText] | None = Field(default=None, description="Best first; with `top_k`.")
+    usage: Usage
+    truncated: bool = Field(default=False, description="Whether the query or a text was cut; absent if not.")
 
 
 class PredictAnswer(BaseModel):

@@ -58,6 +58,16 @@ class StandInService:
                 raise InvalidInput("must not be empty", f"/texts/{index}")
         return self._answer([share(target, text) for text in texts], len(target) + sum(map(len, texts)))
 
+    def rerank(
+        self, query: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
+    ) -> Answer:
+        self._enter("rerank", model or "minilm", parameters, context)
+        for pointer, text in [("/query", query), *((f"/texts/{i}", text) for i, text in enumerate(texts))]:
+            if not text:
+                raise InvalidInput("must not be empty", pointer)
+        scores = [share(query, text) for text in texts]
+        return self._answer([{"scores": scores}], len(query) + sum(map(len, texts)))
+
     def scores(
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
     ) -> list[dict[str, float]]:

@@ -107,7 +107,7 @@ def load_copy(spec: LeaderSpec, folder: Path, report: Report) -> Loaded:
     """Everything between the verified copy in `folder` and the lanes; an author's check does the same. Raises as
     `bring_up`."""
     with _content_decides():
-        why_elsewhere = why_encoded_elsewhere(folder)
+        why_elsewhere = why_encoded_elsewhere(find_task(spec.manifest.task), folder)
         report("loading", folder=str(folder), encoded_elsewhere=why_elsewhere)
         return load(spec, folder, report, encodes_elsewhere=bool(why_elsewhere))
 

@@ -120,12 +120,13 @@ def convert(task: Task, folder: Path, manifest: Manifest, precision: str) -> Non
         child.answer()
 
 
-def why_encoded_elsewhere(folder: Path) -> str:
-    """Settle what the model's tokenizer is and judge it, in a child; "" if the web process may run it. Raises Refused
-    or LoadFailed."""
+def why_encoded_elsewhere(task: Task, folder: Path) -> str:
+    """Settle what the model's tokenizer is and whatever else the task's web side will read, and judge the tokenizer, in
+    a child; "" if the web process may run it. Raises Refused or LoadFailed."""
 
     def run(connection: socket.socket) -> None:
         settle(folder)
+        task.settle(folder)
         messages.send(connection, {"why": why_elsewhere(folder)})
 
     with Child(run, "looking at the tokenizer") as child:

@@ -173,10 +173,7 @@ class Reranking(EncoderTask):
     def load_model(self, folder: Path, manifest: Manifest, precision: str) -> RerankingModel:
         return RerankingModel(folder, manifest, precision)
 
-    def needs_conversion(self, folder: Path, manifest: Manifest, precision: str) -> bool:
-        return True  # nothing to do where it is done
-
-    def convert(self, folder: Path, manifest: Manifest, precision: str) -> None:
+    def settle(self, folder: Path) -> None:
         write_frame(transformer_root(folder))
 
 
