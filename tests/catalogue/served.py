@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,20 @@ def answer(order: Mapping[str, Any]) -> dict[str, Any]:
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy / path)
     spec = LeaderSpec(made.manifest, str(copy), True, (), str(copy.parent), None, "float32", 1, 0.0, None)
+    task, opened = find_task(made.manifest.task), []
+
+    def report(stage: str, **details: Any) -> None:
+        """The web process opens its side as soon as it hears of this stage, not once all is loaded."""
+        if stage == "loading" and not details["encoded_elsewhere"]:
+            opened.append(task.open_web(copy, made.manifest, PROBE_LIMITS))
+
     try:
-        loaded = load_copy(spec, copy, lambda stage, **details: None)
+        loaded = load_copy(spec, copy, report)
     except Refused as error:
         return {"refused": str(error), "by": "load"}
     except ModelApiError as error:
         return {"failed": f"{type(error).__name__}: {error}"}
-    limits = PROBE_LIMITS if loaded.encoder is None else type(PROBE_LIMITS)(10**7, loaded.encoder)
-    web = find_task(made.manifest.task).open_web(copy, made.manifest, limits)
+    web = opened[0] if opened else task.open_web(copy, made.manifest, replace(PROBE_LIMITS, encoder=loaded.encoder))
     parameters = dict(order["parameters"])
     if made.manifest.task == "text-classification":
         parameters["all_labels"] = True
