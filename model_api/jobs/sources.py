@@ -23,12 +23,13 @@ CHUNK_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 429, 500, 502, 503, 504)
 PLACE = "/pipeline"
+_URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def fetch(source: str, target: BinaryIO, *, allowed: Sequence[str], networks: Sequence[Network], max_bytes: int) -> int:
     """Copy it to `target`; how many bytes. Raises InvalidInput for what may not be read, or can't be ever; JobsDown for
     what may pass."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
+    if _URL_START.match(source):
         return _fetch_url(source, target, allowed, networks, max_bytes)
     return _copy_file(Path(source), target, [Path(one) for one in allowed if one.startswith("/")], max_bytes)
 
