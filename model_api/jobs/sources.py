@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 429, 500, 502, 503, 504)
 PLACE = "/pipeline"
-_URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,31}://")
 
 
 def fetch(source: str, target: BinaryIO, *, allowed: Sequence[str], networks: Sequence[Network], max_bytes: int) -> int:
