@@ -95,6 +95,8 @@ _PAIR = post("/score", json.dumps({"targets": ["w x " * 995], "predictions": ["x
 _CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 _TINY_CHUNKS = _CHUNKED + b"1\r\n \r\n" * (MEGABYTES // 6) + b"0\r\n\r\n"
 _BLANK = b"GET / HTTP/1.1\r\nHost: x\r\nAccept: a" + b" " * 8000 + b"b\r\n\r\n"
+_BLANK_WITH_BODY = _BLANK.replace(b"GET / ", b"POST /predict ").replace(b"Host: x", b"Host: x\r\nContent-Length: 100000")
+_BLANK_WITH_BODY += b" " * 100_000
 _EXPECTING = post("/predict", b"", announced=MEGABYTES).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
 
 # Name -> how many connections at a time, and what each of them does.
@@ -115,6 +117,7 @@ ATTACKS: dict[str, tuple[int, Callable[[int], Awaitable[None]]]] = {
     "endless_trailers": (60, lambda port: dribble(port, _CHUNKED + b"0\r\nX-Trailer: ", b"a" * (1 << 18), 0.0)),
     "endless_extensions": (60, lambda port: dribble(port, _CHUNKED + b"1;", b"e" * (1 << 18), 0.0)),
     "blank_headers": (60, lambda port: ask_and_read(port, _BLANK)),
+    "refused_bodies": (60, lambda port: ask_and_read(port, _BLANK_WITH_BODY)),
     "expectations": (300, lambda port: dribble(port, _EXPECTING, b"", 0.2)),
     "garbage": (200, lambda port: ask_and_read(port, b"\x16\x03\x01 what is this\r\n\r\n" + b"x" * 100_000)),
 }

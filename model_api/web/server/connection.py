@@ -38,6 +38,7 @@ class Connection:
         self.deadline = 0.0
         self.looked_at_by = float("inf")  # deadlines.py's
         self.discarding = False  # refused: what still comes is read and dropped
+        self.discarded_bytes = 0
         self.keep_alive = True
         self.gone = False  # its answer could not be sent
         self.refusal: Refusal | None = None  # of what came while a thread waited for it
@@ -46,8 +47,9 @@ class Connection:
 
     @property
     def in_transfer(self) -> bool:
-        """Whether much is coming or going, rather than a request's first bytes."""
-        return self.discarding or self.reader.in_body or bool(self.unsent)
+        """Whether much is coming or going, rather than a request's first bytes, or a refused one's last."""
+        coming = self.discarded_bytes > RECV_BYTES if self.discarding else self.reader.in_body
+        return coming or bool(self.unsent)
 
     def receive(self) -> bytes | None:
         """What has come; None if nothing has, b"" at the end. Raises OSError if the client is gone."""

@@ -190,6 +190,7 @@ class Front:
         if data is None:
             self._wait(connection, READ, connection.deadline)
         elif connection.discarding:
+            connection.discarded_bytes += len(data)
             if not data:
                 self._drop(connection)
         elif data:
