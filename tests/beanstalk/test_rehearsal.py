@@ -160,6 +160,7 @@ def test_a_mount_that_hangs_aborts_a_deployment_in_time(rehearsal: Rehearsal, ow
 
 
 def test_a_setting_that_is_refused_changes_nothing(rehearsal: Rehearsal, owner: Owner, instance: Instance) -> None:
+    """In what runs; the engine has written it where the next start reads it, until it is taken back."""
     properties = rehearsal.fleet.options[ENVIRONMENT]
     properties["MODEL_API_LANES"] = "many"
     try:
@@ -169,6 +170,8 @@ def test_a_setting_that_is_refused_changes_nothing(rehearsal: Rehearsal, owner: 
             assert right(request(rehearsal.client, instance.address, "POST", "/sim", SIM))
     finally:
         del properties["MODEL_API_LANES"]
+        rehearsal.fleet.deploy(instance, owner.bundle("second"), "config")
+    rehearsal.fleet.wait_in_service(instance)
 
 
 def test_a_reboot_remounts(rehearsal: Rehearsal, instance: Instance) -> None:
