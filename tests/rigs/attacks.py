@@ -95,8 +95,7 @@ _PAIR = post("/score", json.dumps({"targets": ["w x " * 995], "predictions": ["x
 _CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 _TINY_CHUNKS = _CHUNKED + b"1\r\n \r\n" * (MEGABYTES // 6) + b"0\r\n\r\n"
 _BLANK = b"GET / HTTP/1.1\r\nHost: x\r\nAccept: a" + b" " * 8000 + b"b\r\n\r\n"
-_BLANK_WITH_BODY = _BLANK.replace(b"GET / ", b"POST /predict ").replace(b"Host: x", b"Host: x\r\nContent-Length: 100000")
-_BLANK_WITH_BODY += b" " * 100_000
+_BLANK_WITH_BODY = post("/predict", b" " * 100_000).replace(b"Host: x", b"Host: x\r\nAccept: a" + b" " * 8000 + b"b")
 _EXPECTING = post("/predict", b"", announced=MEGABYTES).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
 
 # Name -> how many connections at a time, and what each of them does.
