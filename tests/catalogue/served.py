@@ -40,9 +40,10 @@ class Server:
         return answer
 
     def end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
+        with self._process:  # closes both pipes
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(60)
 
 
 def answer(order: Mapping[str, Any]) -> dict[str, Any]:
