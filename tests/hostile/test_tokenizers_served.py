@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.rigs.api import Response
 from tests.rigs.author import Author
@@ -32,6 +34,17 @@ def _many_words(document: dict[str, Any]) -> None:
     document["model"]["vocab"] |= {f"zz{i}": 500 + i for i in range(140_000)}
 
 
+def _give_rows(model: Path, n_rows: int) -> None:
+    """Ids beyond the table would be refused."""
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": n_rows}))
+    tensors = load_file(model / "model.safetensors")
+    (name,) = [name for name in tensors if "word_embeddings" in name]
+    table = np.zeros((n_rows, tensors[name].shape[1]), np.float32)
+    table[: len(tensors[name])] = tensors[name]
+    save_file({**tensors, name: table}, model / "model.safetensors", metadata={"format": "pt"})
+
+
 SPOILT: dict[str, Callable[[dict[str, Any]], None]] = {
     "panics": _normalizers(_replace({"Regex": "^(?:§|§)*a"}, "b")),
     "grows": _normalizers(*[_replace({"String": "§"}, "§§")] * 26),
@@ -48,6 +61,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     author.publish(tiny_model(folder / "tiny", seed=1), "tiny")
     for name, spoil in SPOILT.items():
         model = tiny_model(folder / name, seed=1)
+        # By its own class the model's library would put another normalizer there.
+        (model / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        if name == "large":
+            _give_rows(model, 141_000)
         document = json.loads((model / "tokenizer.json").read_text())
         spoil(document)
         (model / "tokenizer.json").write_text(json.dumps(document))

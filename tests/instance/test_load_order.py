@@ -74,7 +74,8 @@ def test_many_models_start_a_few_at_a_time_the_promised_first(tmp_path: Path) ->
         while api.get("/readyz").status != 200:
             rows = api.get("/models").json()["models"]
             most = max(most, sum(row["state"] == "loading" for row in rows))
-        begun = [record["model"] for record in api.log_records() if record["message"] == "version ready"]
+        told = [record["model"] for record in api.log_records() if record["message"] == "version copying"]
+        begun = [*dict.fromkeys(told)]  # the first of a shape begins twice
     assert 1 <= most <= 2
     assert {*begun[:2]} == {*wanted[:2]}
     assert {*begun[-2:]} == {*wanted[-2:]}

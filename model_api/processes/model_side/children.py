@@ -50,7 +50,6 @@ class Children:
         self._found = found
         self._woken = wake_on_child()  # a child's end interrupts select
         self._pids: dict[int, int] = {}
-        self._killed: set[int] = set()  # nobody's any more
         self._started: dict[int, float] = {}
         self._deaths: list[float] = []
         self._rechecking: int | None = None
@@ -131,9 +130,9 @@ class Children:
         return True
 
     def _end_all(self) -> None:
-        for index in list(self._pids):
+        for index, pid in self._pids.items():
             self._kill(index)
-        self._killed |= set(self._pids.values())
+            os.waitpid(pid, 0)
         self._pids.clear()
 
     def _run_encoder(self, connection: socket.socket) -> None:
@@ -166,7 +165,6 @@ class Children:
 
     def _reap(self) -> None:
         now = time.monotonic()
-        self._killed = {pid for pid in self._killed if not os.waitpid(pid, os.WNOHANG)[0]}
         for index, pid in list(self._pids.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
