@@ -1,6 +1,6 @@
 """Put pip into the virtual environment that runs this, where Python can't: one wheel of the package index, by its sum.
 
-Asks the index that pip would ask: PIP_INDEX_URL, else pip's configuration, else the public one. Standard library only.
+Asks the index that pip is told to ask: PIP_INDEX_URL, else pip's configuration. Standard library only.
 """
 
 import configparser
@@ -17,7 +17,6 @@ from pathlib import Path
 
 WHEEL = "pip-26.3-py3-none-any.whl"
 SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
-PUBLIC_INDEX = "https://pypi.org/simple"
 TIMEOUT_S = 60
 
 
@@ -42,7 +41,10 @@ def fetch(url: str) -> tuple[bytes, str]:
 
 def fetch_wheel() -> bytes:
     """Raises OSError or ValueError."""
-    page, url = fetch((setting("index-url") or PUBLIC_INDEX).rstrip("/") + "/pip/")
+    index = setting("index-url")
+    if not index:
+        raise ValueError("no package index is configured (PIP_INDEX_URL)")
+    page, url = fetch(index.rstrip("/") + "/pip/")
     found = re.search(rf'href="([^"]*{re.escape(WHEEL)}[^"]*)"', page.decode())
     if found is None:
         raise ValueError(f"{WHEEL} isn't at {url}")

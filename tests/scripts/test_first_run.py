@@ -172,12 +172,24 @@ def make_venv(project: Path, bare_python: Path, environment: Mapping[str, str]) 
 
 
 @pytest.mark.integration
-def test_a_python_that_brings_no_pip_is_given_one(project: Path, bare_python: Path) -> None:
-    """From the real registry, as this machine reaches it."""
-    done = make_venv(project, bare_python, host.ENVIRONMENT)
+def test_a_python_that_brings_no_pip_is_given_one(project: Path, bare_python: Path, tmp_path: Path) -> None:
+    """The real wheel, from an index of this test's own."""
+    folder = tmp_path / "index" / "pip"
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "pip==26.3"]
+    subprocess.run(download, env=host.ENVIRONMENT, check=True)
+    (wheel,) = folder.iterdir()
+    (folder / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    done = make_venv(project, bare_python, {**os.environ, "PIP_INDEX_URL": folder.parent.as_uri()})
     assert done.returncode == 0, done.stderr
     told = subprocess.run([project / ".venv/bin/python", "-m", "pip", "--version"], capture_output=True, text=True)
     assert told.stdout.startswith("pip 26.3 ")
+
+
+def test_without_an_index_nothing_is_fetched(project: Path, bare_python: Path) -> None:
+    done = make_venv(project, bare_python, {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": ""})
+    assert done.returncode == 1
+    assert "no package index is configured" in done.stderr
+    assert "apt-get install python3-venv" in done.stderr
 
 
 @pytest.mark.parametrize("published", [True, False])
