@@ -86,6 +86,7 @@ class JobsMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.clock = Clock()
+        self.set_back_s = 0.0
         self.steps_left: int | None = None
         self.accepted: dict[str, int] = {}  # id -> work
         self.newest: dict[str, tuple[int, int]] = {}  # id -> revision, fence
@@ -219,6 +220,7 @@ class JobsMachine(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([-1, 1]))
     def clock_jumps(self, hours: int) -> None:
         self.clock.wall += 3600 * hours
+        self.set_back_s += max(0, -3600 * hours)
 
     @rule()
     def everything_restarts(self) -> None:
@@ -262,7 +264,9 @@ class JobsMachine(RuleBasedStateMachine):
         self.close_stores()
 
     def _everybody_was_told(self) -> None:
-        """Of each end that still stands, once at least; a crash between telling and noting that tells twice."""
+        """Of each end that still stands, once at least; a crash between telling and noting that tells twice. A clock
+        that was set back makes notices late by as much."""
+        self.clock.pass_time(self.set_back_s)
         for _ in range(MAX_NOTICES):
             self.teller.tell_all()
             self.clock.pass_time(MAX_BACKOFF_S + 1)
