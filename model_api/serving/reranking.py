@@ -4,23 +4,18 @@ from typing import Any
 
 import orjson
 
-from model_api.errors import InvalidInput, ModelNotReady
+from model_api.errors import InvalidInput
 from model_api.instance.manager import Manager
 from model_api.instance.version import Version
 from model_api.serving.calls import Answer
+from model_api.serving.only_model import only_model
 
 TASK = "reranking"
 
 
 def reranking_model(manager: Manager) -> str:
     """The model of a body that names none: the only one of the task. Raises InvalidInput or ModelNotReady."""
-    names = manager.serving.names_of(TASK)
-    if len(names) == 1:
-        return names[0]
-    if not manager.is_ready() and not names:
-        raise ModelNotReady("/rerank", "no reranking model is loaded yet")
-    found = f"{len(names)} reranking models are served ({', '.join(sorted(names))})" if names else "none is served"
-    raise InvalidInput(f'name the model: "model" is missing and {found}', "/model")
+    return only_model(manager, TASK, "/rerank")
 
 
 def require_reranking(version: Version) -> None:

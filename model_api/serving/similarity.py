@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from model_api.errors import InvalidInput, ModelNotReady
+from model_api.errors import InvalidInput
 from model_api.instance.manager import Manager
 from model_api.instance.version import Version
+from model_api.serving.only_model import only_model
 from model_api.tasks.contract import Array, Prepared
 from model_api.tasks.text.embedding import EmbeddingWeb
 
@@ -20,13 +21,7 @@ def similarity_model(configured: str | None, manager: Manager) -> str:
     chosen = manager.serving.sim_model()
     if chosen is not None:
         return chosen
-    names = manager.serving.names_of("embedding")
-    if len(names) == 1:
-        return names[0]
-    if not manager.is_ready() and not names:
-        raise ModelNotReady("/sim", "no embedding model is loaded yet")
-    found = f"{len(names)} embedding models are served ({', '.join(sorted(names))})" if names else "none is served"
-    raise InvalidInput(f'name the model: "model" is missing and {found}', "/model")
+    return only_model(manager, "embedding", "/sim")
 
 
 def require_embedding(version: Version) -> None:
