@@ -18,14 +18,6 @@ BODY = {"model": "tiny", "inputs": ["the cat", "the dog was published once"]}
 
 
 @pytest.fixture
-def api(tmp_path: Path, tiny_store: Path) -> Iterator[Server]:
-    settings = {"MODEL_API_EFS_ROOT": tiny_store, "MODEL_API_MODELS": "tiny", "MODEL_API_LANES": 2}
-    with server(tmp_path / "api", **settings) as api:
-        api.wait_until_ready()
-        yield api
-
-
-@pytest.fixture
 def callers() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as pool:
         yield pool

@@ -4,7 +4,6 @@ and nobody else ever does; what no successor asks for ends."""
 import json
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,19 +11,11 @@ import pytest
 
 from model_api.processes.keeping import SUCCESSOR_TIMEOUT_S
 from tests.rigs.polling import wait_until
-from tests.rigs.server import Server, server
+from tests.rigs.server import Server
 from tests.rigs.traffic import traffic
 
 pytestmark = pytest.mark.integration
 BODY = {"model": "tiny", "inputs": ["the cat", "the dog was published once"]}
-
-
-@pytest.fixture
-def api(tmp_path: Path, tiny_store: Path) -> Iterator[Server]:
-    settings = {"MODEL_API_EFS_ROOT": tiny_store, "MODEL_API_MODELS": "tiny", "MODEL_API_LANES": 2}
-    with server(tmp_path / "api", **settings) as api:
-        api.wait_until_ready()
-        yield api
 
 
 def kill_web(api: Server) -> int:

@@ -1,21 +1,8 @@
 #!/bin/bash
 # Process 1 of a guest of nfs_machine.py. The kernel hands over the variables below from its command line.
-# The host's root is mounted read-only; the guest works in an overlay on it and never writes to the host.
 : "${guest_storage_address:?}" "${guest_front_address:?}" "${guest_server:?}"
 : "${guest_modules:?}" "${guest_options:?}" "${guest_python:?}" "${guest_agent:?}"
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-trap '/sbin/poweroff -f' EXIT
-set -eux
-
-mount -t proc proc /proc
-modprobe -d "$guest_modules" -a overlay nfsv4 sch_netem
-root=/mnt/root
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/upper /mnt/work $root
-mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay $root
-mount -t proc proc $root/proc
-mount -t sysfs sysfs $root/sys
-mount -t devtmpfs devtmpfs $root/dev
+. "${0%/*}/guest_root.sh" overlay nfsv4 sch_netem
 mkdir -p $root/dev/shm
 mount -t tmpfs tmpfs $root/dev/shm
 mount -t tmpfs tmpfs $root/run

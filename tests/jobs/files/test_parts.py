@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +169,3 @@ def test_killed_at_any_step_no_row_is_lost_or_twice(
         assert ids(last, job_id) == [str(i) for i in range(350)]
     finally:
         last.jobs.stop()
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = open_rig(tmp_path / "jobs")
-    yield rig
-    rig.service.gate.set()
-    rig.jobs.stop()
