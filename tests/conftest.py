@@ -39,6 +39,22 @@ hypothesis.settings.load_profile("any machine")
 def pytest_configure(config: pytest.Config) -> None:
     if workerinput := getattr(config, "workerinput", None):
         host.ENVIRONMENT = workerinput["host_environment"]
+    else:
+        config.pluginmanager.register(FailuresAtOnce(config))
+
+
+class FailuresAtOnce:
+    """Tells a failure when it happens: who ends a run that takes too long has still read why."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = crash.message.splitlines()[0] if crash and crash.message else ""
+            terminal = self._config.pluginmanager.getplugin("terminalreporter")
+            terminal.write_line(f"\n{report.when} of {report.nodeid} failed after {report.duration:.0f} s: {message}")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
