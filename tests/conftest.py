@@ -1,6 +1,7 @@
 """Before any test, this machine's own ways are shut out (rigs/host.py). Then: stores with real models, and servers over
 them, shared by the tests of a module where they only read."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -60,6 +61,14 @@ class FailuresAtOnce:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes may hold a time, as gzip's do; then no two workers would agree on what the tests are called."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def _no_test_changes_how_the_others_are_scheduled() -> Iterator[None]:
+    """A library that made its thread a real-time one let all later tests' servers starve: the suite took hours."""
+    before = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+    yield
+    assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)) == before
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ what a constraint forbids has no probability (transformers' early_stopping and r
 depends on its seed and its text alone.
 """
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from model_api.compute.processor import available_cores
 
 TokenIds = npt.NDArray[np.int32]
+NOT_FINITE = "the model gives NaN"
 SAMPLED_AT_A_TIME = 8  # rows, each on a thread of its own
 
 
@@ -101,11 +103,21 @@ class CTranslate2Generator:
             length_penalty=search.length_penalty,
             no_repeat_ngram_size=search.no_repeat_ngram_size,
             return_end_token=True,
+            return_scores=True,
             max_input_length=0,
             **sampling,
             **more,
         )
+        if not all(math.isfinite(result.scores[0]) for result in results):
+            raise FloatingPointError(NOT_FINITE)
         return [np.array([int(token) for token in result.hypotheses[0]], np.int32) for result in results]
+
+
+def _refuse_nan(_: Any, scores: Any) -> Any:
+    """A transformers.LogitsProcessor. What a search chooses among NaNs is a token like any other."""
+    if scores.isnan().any():
+        raise FloatingPointError(NOT_FINITE)
+    return scores
 
 
 class TransformersGenerator:
@@ -125,6 +137,7 @@ class TransformersGenerator:
         import torch
 
         arguments: dict[str, Any] = {
+            "logits_processor": [_refuse_nan],
             "num_beams": search.num_beams,
             "do_sample": search.seed is not None,
             "min_new_tokens": search.min_new_tokens,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
@@ -28,6 +29,8 @@ LONG_BATCH_TOKENS = 5120  # of a long-running batch, input and new tokens: eight
 COST_SMOOTHING = 0.1  # share of the newest batch in the running mean of a token's cost
 MAX_CRASHES = 2  # one retry elsewhere
 PATIENCE_S = 0.05  # asking whether a caller left costs a system call: not worth it for who waited less
+# Weights may pass every check of the load, and still hold a NaN where some caller's words are looked up.
+NOT_FINITE = "the model gives NaN or infinity on this input"
 GOING_AWAY = "its processes are going away"
 
 
@@ -206,12 +209,13 @@ class Batcher:
 
     def _complete(self, work: RunningBatch) -> list[PendingRequest]:
         """Wait for the outputs of a batch; the requests that are settled by them, whose callers still sleep."""
-        outputs: Sequence[Array] = ()
+        outputs: Sequence[Array | None] = ()  # None: NaN or infinity
         with failures_of(work):
             if work.failure is None:
                 outputs = work.lane.outputs()
                 if len(outputs) != work.n_rows:
                     raise ForwardFailed(f"the model gave {len(outputs)} outputs for {work.n_rows} rows")
+                outputs = [output if np.isfinite(output).all() else None for output in outputs]
         tokens = sum(entry.costs[row] for entry, rows in work.parts for row in rows)
         self._on_batch(work.n_rows, tokens)
         settled: list[PendingRequest] = []
@@ -228,7 +232,11 @@ class Batcher:
             work.group.seconds_per_token += COST_SMOOTHING * (per_token - work.group.seconds_per_token)
             results = iter(outputs)
             for entry, rows in work.parts:
-                entry.results.update(zip(rows, results, strict=False))
+                answers = {row: output for row in rows if (output := next(results)) is not None}
+                if len(answers) < len(rows):
+                    self._retry_or_fail(entry, rows, ForwardFailed(NOT_FINITE), in_company=len(work.parts) > 1)
+                    continue
+                entry.results.update(answers)
                 if len(entry.results) == len(entry.arrays):
                     arrays = [entry.results[row] for row in range(len(entry.arrays))]
                     queue_ms = (entry.started_at - entry.queued_at) * 1e3
@@ -238,7 +246,7 @@ class Batcher:
         return settled
 
     def _retry_or_fail(
-        self, entry: PendingRequest, rows: Sequence[int], failure: Exception, *, in_company: bool
+        self, entry: PendingRequest, rows: Sequence[int], failure: ForwardFailed | LaneGone, *, in_company: bool
     ) -> None:
         """Under the lock: what failed in company runs again alone, so that only the culprit fails."""
         if entry.outcome is not None:
@@ -252,6 +260,6 @@ class Batcher:
                 self._finish(entry, LaneFailed("the model process died twice under this request"))
                 return
         elif not in_company:
-            self._finish(entry, ForwardFailed("the model failed on this input"))
+            self._finish(entry, failure)
             return
         self._scheduler.put_back(entry, rows)

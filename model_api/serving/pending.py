@@ -58,7 +58,7 @@ class RunningBatch:
     group: LaneGroup
     lane: Lane
     started_at: float
-    failure: Exception | None = None
+    failure: ForwardFailed | LaneGone | None = None
 
     @property
     def n_rows(self) -> int:

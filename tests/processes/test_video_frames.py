@@ -30,7 +30,11 @@ def _with_pyav() -> None:
 def encoded(*arguments: Any, **options: Any) -> bytes:
     from scripts.training.diving.encoding import encode
 
-    return encode(*arguments, **options)
+    try:
+        return encode(*arguments, **options)
+    finally:
+        # SVT-AV1 makes root's thread a real-time one, before which nothing else runs; what it starts would be so too.
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def refusal(content: bytes, **limits: Any) -> str:

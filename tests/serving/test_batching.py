@@ -196,6 +196,10 @@ def test_a_request_whose_caller_left_is_dropped(batcher: Batcher, callers: Threa
     assert group.batches == [1]
 
 
+def give_nan_on(bad: int) -> Behaviour:
+    return lambda arrays: [array * 2.0 if bad not in array else array * np.nan for array in arrays]
+
+
 def raise_on(bad: int, error: Exception) -> Behaviour:
     def forward(arrays: Sequence[Array]) -> Sequence[Array]:
         if any(bad in array for array in arrays):
@@ -206,12 +210,17 @@ def raise_on(bad: int, error: Exception) -> Behaviour:
 
 
 @pytest.mark.parametrize(
-    "error, expected", [(ForwardFailed("no"), ForwardFailed), (LaneGone("killed"), LaneFailed)], ids=["raise", "crash"]
+    "behaviour, expected",
+    [
+        pytest.param(raise_on(13, ForwardFailed("no")), ForwardFailed, id="raise"),
+        pytest.param(raise_on(13, LaneGone("killed")), LaneFailed, id="crash"),
+        pytest.param(give_nan_on(13), ForwardFailed, id="nan"),
+    ],
 )
 def test_one_bad_request_never_fails_its_neighbours(
-    batcher: Batcher, callers: ThreadPoolExecutor, error: Exception, expected: type[ModelApiError]
+    batcher: Batcher, callers: ThreadPoolExecutor, behaviour: Behaviour, expected: type[ModelApiError]
 ) -> None:
-    gate = Gate(raise_on(13, error))
+    gate = Gate(behaviour)
     group = Group(gate)
     first = callers.submit(run, batcher, group, row(1))
     gate.entered.acquire()

@@ -210,3 +210,20 @@ def test_what_ctranslate2_does_not_know_is_served_by_transformers(tmp_path: Path
 def test_unknown_precision_or_engine_is_refused(t5: Path, options: dict[str, Any]) -> None:
     with pytest.raises(Refused, match=json.dumps(next(iter(options.values()))).replace('"', "'")):
         TASK.load_model(t5, manifest(**options), "auto")
+
+
+@pytest.mark.parametrize("engine", ["ctranslate2", "transformers"])
+@pytest.mark.parametrize("search", [{}, {"num_beams": 2}, {"seed": 3, "temperature": 1.0}], ids=str)
+def test_a_text_on_which_the_model_gives_nan_gets_no_summary(
+    tmp_path: Path, engine: str, search: dict[str, Any]
+) -> None:
+    model = save_small_t5(tmp_path, gated=True)
+    save_small_tokenizer(tmp_path, max_tokens=64, ends="t5")
+    (day,) = transformers.AutoTokenizer.from_pretrained(tmp_path)("day", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        model.shared.weight[day] = np.nan
+    model.save_pretrained(tmp_path)
+    with InLane(tmp_path, precision="float32", engine=engine) as lane:
+        assert len(lane.ask(["the film was good"], max_new_tokens=8, **search)) == 1
+        with pytest.raises(AssertionError, match=r"FloatingPointError at generation\.py"):  # what the lane answers
+            lane.ask(["the film was good that day"], max_new_tokens=8, **search)
