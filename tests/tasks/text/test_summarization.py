@@ -212,18 +212,14 @@ def test_unknown_precision_or_engine_is_refused(t5: Path, options: dict[str, Any
         TASK.load_model(t5, manifest(**options), "auto")
 
 
-@pytest.mark.parametrize("engine", ["ctranslate2", "transformers"])
 @pytest.mark.parametrize("search", [{}, {"num_beams": 2}, {"seed": 3, "temperature": 1.0}], ids=str)
-def test_a_text_on_which_the_model_gives_nan_gets_no_summary(
-    tmp_path: Path, engine: str, search: dict[str, Any]
-) -> None:
-    model = save_small_t5(tmp_path, gated=True)
+def test_a_model_that_gives_nan_on_the_way_gives_no_summary(tmp_path: Path, search: dict[str, Any]) -> None:
+    model = save_small_t5(tmp_path)
     save_small_tokenizer(tmp_path, max_tokens=64, ends="t5")
-    (day,) = transformers.AutoTokenizer.from_pretrained(tmp_path)("day", add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        model.shared.weight[day] = np.nan
+    with torch.no_grad():  # what a token gives to those more than 15 before it
+        model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight[16:] = np.nan
     model.save_pretrained(tmp_path)
-    with InLane(tmp_path, precision="float32", engine=engine) as lane:
-        assert len(lane.ask(["the film was good"], max_new_tokens=8, **search)) == 1
+    with InLane(tmp_path, precision="float32", engine="transformers", generation={"max_new_tokens": 8}) as lane:
+        assert len(lane.ask(["the film was good"], **search)) == 1
         with pytest.raises(AssertionError, match=r"FloatingPointError at generation\.py"):  # what the lane answers
-            lane.ask(["the film was good that day"], max_new_tokens=8, **search)
+            lane.ask(["the film was good"], min_new_tokens=24, max_new_tokens=32, **search)
