@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from model_api.repository.statuses import read_statuses
 from tests.rigs.author import Author
 from tests.rigs.models import tiny_model
 from tests.rigs.polling import wait_until
@@ -38,10 +39,14 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def refuses(api: Server, version: str) -> Callable[[], bool]:
+def refused_for_authors(store: Store, version: str) -> Callable[[], bool]:
+    """An instance's status, which authors' commands read, follows its API a moment later."""
+
     def look() -> bool:
-        told = api.get("/models/tiny").json()["refused"]
-        return any(one["version"] == version for one in told)
+        told = [
+            status.model("tiny").get("refused", ()) for status in read_statuses(store.author.layout.statuses).values()
+        ]
+        return any(one["version"] == version for refused in told for one in refused)
 
     return look
 
@@ -52,9 +57,9 @@ def test_two_refused_versions_and_a_restart(store: Store) -> None:
     with server(store.folder / "old", **store.settings) as old:
         old.wait_until_ready()
         store.publish_bad(2)
-        wait_until(refuses(old, "2"), within_s=60, what="a refusal of version 2")
+        wait_until(refused_for_authors(store, "2"), within_s=60, what="a refusal of version 2")
         store.publish_bad(3)
-        wait_until(refuses(old, "3"), within_s=60, what="a refusal of version 3")
+        wait_until(refused_for_authors(store, "3"), within_s=60, what="a refusal of version 3")
         with server(store.folder / "new", **store.settings) as new:
             new.wait_until_ready()
             for api in (old, new):
