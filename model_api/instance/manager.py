@@ -15,11 +15,11 @@ from typing import Any
 from model_api.errors import ModelApiError, ModelNotReady
 from model_api.instance.admission import Admission, Room, protected_digests, taken_out_for
 from model_api.instance.load_order import LoadOrder
-from model_api.instance.managed_model import ManagedModel, describe_all
+from model_api.instance.managed_model import ManagedModel
 from model_api.instance.planning import Phase, plan
 from model_api.instance.polling import Mount, Poller
 from model_api.instance.readiness import ReadinessLatch
-from model_api.instance.serving_table import ServingTable
+from model_api.instance.showing import Shown
 from model_api.instance.starting import GroupStarter
 from model_api.instance.status_writer import StatusReporter
 from model_api.instance.version import Version
@@ -50,11 +50,11 @@ class Manager:
         version, state) of what is loaded whenever that may have changed."""
         self._settings = settings
         self._on_group_gone = on_group_gone
-        self._on_loaded = on_loaded
-        self.serving = ServingTable()
         self._admission = Admission(settings)
         self._loads = LoadOrder(max(2, lanes), settings.models, settings.sim_model)
         self._readiness = ReadinessLatch(settings.models)
+        self._shown = Shown(self._readiness, on_loaded)
+        self.serving = self._shown.serving
         self._starter = GroupStarter(
             settings,
             lanes,
@@ -62,9 +62,6 @@ class Manager:
             on_lanes=on_lanes,
         )
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        # What request threads are shown, replaced after every event: nobody waits for this thread.
-        self._described: list[dict[str, Any]] = []
-        self._verdicts = self._readiness.verdicts({})
         self._models: dict[str, ManagedModel] = {}
         self._by_group: dict[ProcessGroup, Version] = {}
         self._leaving: list[Version] = []
@@ -107,11 +104,11 @@ class Manager:
 
     def verdicts(self) -> dict[str, str]:
         """Model name to what is the matter with it, for /readyz."""
-        return self._verdicts
+        return self._shown.verdicts
 
     def describe(self) -> list[dict[str, Any]]:
         """Every model as GET /models/<name> shows it."""
-        return self._described
+        return self._shown.described
 
     # ---- events, all on the manager's thread ----
 
@@ -122,14 +119,11 @@ class Manager:
                 event = self._events.get(timeout=self._seconds_to_next_timer())
             except queue.Empty:
                 event = self._replan_all
-            try:
-                event()
-                for version, trouble in self._watch.look(self._versions()):
-                    self._end(version, trouble)
-                self._start_loads()
-                self._publish_table()
-            except Exception:
-                log.exception("the manager failed on an event")
+            for step in (event, self._end_what_hangs, self._start_loads, self._show_in_time):
+                try:
+                    step()
+                except Exception:
+                    log.exception("the manager failed on an event")
 
     def _seconds_to_next_timer(self) -> float:
         times = [v.drain_until for v in self._leaving] + ([self._watch.at] if self._by_group else [])
@@ -177,7 +171,7 @@ class Manager:
 
     def _unload(self, leaving: Sequence[Version]) -> None:
         if leaving:  # new requests must go to another version before these stop taking them
-            self._publish_table()
+            self._show()
         for version in leaving:
             self._drain(version)
 
@@ -255,6 +249,10 @@ class Manager:
             reason, final = version.died_loading(group.exit_status)
             self._give_up(version, reason, final=final)
 
+    def _end_what_hangs(self) -> None:
+        for version, trouble in self._watch.look(self._versions()):
+            self._end(version, trouble)
+
     def _end(self, version: Version, trouble: Trouble) -> None:
         version.log("version failed: it hangs", reason=trouble.reason)
         if trouble.fork_server:
@@ -291,10 +289,10 @@ class Manager:
             group.join(timeout_s=5.0)
         self._starter.stop()
 
-    def _publish_table(self) -> None:
-        self._described = describe_all(self._models, self._repository.oddities)
-        self._verdicts = self._readiness.verdicts(self._models)
-        rows = {name: model.answering() for name, model in self._models.items()}
-        self.serving.replace(rows, complete=self._observed, sim_choice=self._poller.sim_choice())
-        loaded = [(v.name, v.manifest.version, str(v.phase)) for v in self._versions()]
-        self._on_loaded(loaded + [(v.name, v.manifest.version, "draining") for v in self._leaving])
+    def _show_in_time(self) -> None:
+        if self._events.empty() or self._shown.is_old():
+            self._show()
+
+    def _show(self) -> None:
+        odd, choice = self._repository.oddities, self._poller.sim_choice()
+        self._shown.replace(self._models, self._leaving, observed=self._observed, sim_choice=choice, oddities=odd)

@@ -62,4 +62,4 @@ def test_a_scorer_that_is_killed_or_stands_still_is_started_anew(api: Server) ->
     assert api.post("/score", SHORT).status == 504
     assert time.monotonic() - asked >= 8  # its deadline, not earlier
     wait_until(lambda: api.post("/score", SHORT).status == 200, within_s=40)
-    assert second not in scorer_pids(api)
+    wait_until(lambda: second not in scorer_pids(api), within_s=20, what="the end of the scorer that stood still")
