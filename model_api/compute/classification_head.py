@@ -19,7 +19,6 @@ from model_api.compute.architectures import supports
 from model_api.compute.encoder import TokenIds
 from model_api.compute.linear import Linear
 from model_api.compute.load_encoder import load_own, settle_precision
-from model_api.compute.processor import choose_precision
 from model_api.compute.transformers_encoder import check_notes, load_pretrained
 from model_api.compute.weights import WeightReader, read_config
 from model_api.errors import Refused
@@ -33,6 +32,8 @@ class Classifier(Protocol):
 
     def warm(self) -> None: ...
     def scores(self, sequences: Sequence[TokenIds]) -> Scores: ...
+    def takes(self, sequence: TokenIds) -> bool:
+        """Whether it can compute the sequence: int8 takes no token types."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def load_classifier(
     """Our own encoder and head where the family is known, transformers elsewhere; and, where it isn't in int8 although
     that was asked for, why. `pairs`: it is asked about two texts at a time. Raises Refused."""
     config = read_config(folder)
-    precision, reason = settle_precision(config, asked)
-    if precision == "int8" and pairs and config.get("type_vocab_size", 2) > 1 and "roberta" not in config["model_type"]:
-        precision, reason = choose_precision("auto"), "the int8 kernels take no token types, which pairs of texts have"
+    precision, reason = settle_precision(config, asked, pairs)
     if supports(config):  # every family of the encoder has its head here
         names = _HEADS[config["model_type"]]
         return HeadedEncoder(folder, precision, names, n_labels, activation), reason
@@ -95,6 +94,10 @@ class HeadedEncoder:
         """As Encoder.warm. The head's two layers compile in no time."""
         self._encoder.warm()
 
+    def takes(self, sequence: TokenIds) -> bool:
+        """See Classifier."""
+        return self._encoder.takes(sequence)
+
     def scores(self, sequences: Sequence[TokenIds]) -> Scores:
         """float32 [sequences, labels]."""
         states = torch.from_numpy(self._encoder.pooled(sequences, "cls"))
@@ -118,6 +121,10 @@ class _TransformersClassifier:
 
     def warm(self) -> None:
         """Nothing to prepare: transformers has no state that fills up with use."""
+
+    def takes(self, sequence: TokenIds) -> bool:
+        """See Classifier."""
+        return True
 
     def scores(self, sequences: Sequence[TokenIds]) -> Scores:
         """float32 [sequences, labels]."""

@@ -115,6 +115,10 @@ class Encoder:
             word_table = EncoderWeights(architecture, WeightReader(folder)).word_table()
         return cls(architecture, precision, word_table, position_table, token_types, embedding_norm, layers)
 
+    def takes(self, sequence: TokenIds) -> bool:
+        """Whether it can compute a pair of texts with those token types."""
+        return True
+
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
         """The last layer's [length, hidden] of each sequence, in order; float32 in either precision.
 

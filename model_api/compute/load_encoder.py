@@ -13,11 +13,14 @@ from model_api.compute.transformers_encoder import ReferenceEncoder
 from model_api.compute.weights import read_config
 
 
-def settle_precision(config: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
+def settle_precision(config: Mapping[str, Any], asked: str, pairs: bool = False) -> tuple[str, str | None]:
     """What a model of this config.json is served in here: float32, bfloat16 or int8. Where int8 was asked for and can't
-    be, what "auto" means, and why. Raises ValueError for an unknown word."""
+    be, what "auto" means, and why. `pairs`: it is asked about two texts at a time. Raises ValueError for an unknown
+    word, Refused for a config that names no sizes."""
     precision = choose_precision(asked)
     reason = why_not_int8(config) if precision == "int8" else None
+    if precision == "int8" and not reason and pairs and Architecture.from_config(config).n_token_types > 1:
+        reason = "the int8 kernels take no token types, which pairs of texts have"
     return (choose_precision("auto"), reason) if reason else (precision, None)
 
 

@@ -60,6 +60,7 @@ class QuantisedEncoder:
         self._word_table = word_table  # keeps the mapping alive that `packed` reads from
         self.hidden_size = architecture.hidden_size
         self.max_tokens = architecture.max_tokens
+        self._n_token_types = architecture.n_token_types
 
     @classmethod
     def load(cls, folder: Path, head: Collection[str] | None = None) -> QuantisedEncoder:
@@ -88,9 +89,13 @@ class QuantisedEncoder:
                 packed.set_words(word_table.numpy())
         return cls(architecture, packed, word_table)
 
+    def takes(self, sequence: TokenIds) -> bool:
+        """As Encoder.takes: its kernels know the token type 0 alone, which is all that some families have."""
+        return sequence.ndim == 1 or self._n_token_types < 2 or not sequence[1].any()
+
     def hidden_states(self, sequences: Sequence[TokenIds]) -> list[torch.Tensor]:
-        """As Encoder.hidden_states."""
-        lengths = [len(sequence) for sequence in sequences]
+        """As Encoder.hidden_states; ValueError also for what it doesn't take."""
+        lengths = [sequence.shape[-1] for sequence in sequences]
         return list(torch.split(torch.from_numpy(self._forward(sequences, "none")), lengths)) if sequences else []
 
     def pooled(
@@ -102,19 +107,21 @@ class QuantisedEncoder:
             return self._forward(sequences, names[0])
         if not sequences:
             return np.empty((0, len(names) * self.hidden_size), np.float32)
-        lengths = [len(sequence) for sequence in sequences]
+        lengths = [sequence.shape[-1] for sequence in sequences]
         return pool(torch.from_numpy(self._forward(sequences, "none")), lengths, names, skipped).numpy()
 
     def warm(self) -> None:
         """Nothing to prepare: the weights are packed, and no code is made at run time."""
 
     def _forward(self, sequences: Sequence[TokenIds], pooling: str) -> npt.NDArray[np.float32]:
-        lengths = [len(sequence) for sequence in sequences]
+        lengths = [sequence.shape[-1] for sequence in sequences]
+        if not all(map(self.takes, sequences)):
+            raise ValueError("a pair of texts with token types, which the int8 kernels don't take")
         if lengths and not 1 <= min(lengths) <= max(lengths) <= self.max_tokens:
             raise ValueError(
                 f"sequences of {min(lengths)} to {max(lengths)} tokens; 1 to {self.max_tokens} are possible"
             )
-        return self._packed.forward(sequences, pooling)
+        return self._packed.forward([s if s.ndim == 1 else s[0] for s in sequences], pooling)
 
 
 def _shape_of(architecture: Architecture) -> Shape:

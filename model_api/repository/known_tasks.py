@@ -49,7 +49,7 @@ TASKS: Mapping[str, KnownTask] = {
     "text-classification": KnownTask(
         "text.text_classification",
         ("ForSequenceClassification",),
-        ("int8_min_cosine", "labels", "normalize_tweets"),
+        ("int8_min_cosine", "labels", "normalize_tweets", "pairs"),
         needs_architecture="ForSequenceClassification",
     ),
     "reranking": KnownTask(

@@ -72,7 +72,8 @@ def classifier(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any
     import transformers
 
     pipe = transformers.pipeline("text-classification", str(folder), device="cpu", dtype="float32")
-    return [sorted(pipe([text], top_k=None, truncation=True)[0], key=lambda one: one["label"]) for text in inputs]
+    as_it_takes = [{"text": one[0], "text_pair": one[1]} if isinstance(one, list) else one for one in inputs]
+    return [sorted(pipe([one], top_k=None, truncation=True)[0], key=lambda row: row["label"]) for one in as_it_takes]
 
 
 def cross_encoder(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.catalogue.building import T5, Build, change, encoder, tensors, then, write
-from tests.catalogue.kind import Kind, classifier
+from tests.catalogue.kind import TEXTS, Kind, classifier
 from tests.catalogue.kinds_encoders import BART, DEBERTA, DISTIL, GPT, LLAMA, ROBERTA, SEGMENT, XLMR
 
 _LABELS = {"id2label": {0: "bad", 1: "fair", 2: "good"}, "label2id": {"bad": 0, "fair": 1, "good": 2}}
@@ -37,9 +37,34 @@ FAMILIES: dict[str, Build] = {
     "longformer": classifying("longformer", attention_window=[8, 8], **ROBERTA),
 }
 _BERT = FAMILIES["bert"]
+# Single texts among pairs, in all their forms; one of which either text is cut, and one where both are.
+PAIRS: list[Any] = [
+    *({"text": TEXTS[0], "text_pair": text} for text in TEXTS),
+    [TEXTS[-1], "is the train bad?"],
+    [TEXTS[-1], TEXTS[-1]],
+    {"text": TEXTS[1]},
+    TEXTS[0],
+]
 
 CLASSIFIERS = [
     *(Kind(f"classifier, {name}", build, classifier) for name, build in FAMILIES.items()),
+    *(Kind(f"classifier of pairs, {name}", build, classifier, inputs=PAIRS) for name, build in FAMILIES.items()),
+    Kind(
+        "classifier of pairs, inference",
+        classifying(
+            "bert",
+            id2label={0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"},
+            label2id={"CONTRADICTION": 0, "NEUTRAL": 1, "ENTAILMENT": 2},
+        ),
+        classifier,
+        inputs=PAIRS,
+    ),
+    Kind(
+        "classifier of pairs, one output (similarity)",
+        classifying("roberta", id2label={0: "score"}, label2id={"score": 0}, **ROBERTA, **SEGMENT),
+        classifier,
+        inputs=PAIRS,
+    ),
     Kind(
         "classifier, several labels at once", classifying("bert", problem_type="multi_label_classification"), classifier
     ),

@@ -6,16 +6,18 @@ single texts. The frame follows from tokenizer.json and its class; a child of th
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from model_api.errors import Refused
 from model_api.repository.bounded_json import read_json
-from model_api.tasks.text.settled_tokenizer import library_tokenizer
+from model_api.tasks.text.settled_tokenizer import library_tokenizer, plain_document, read_object
+from model_api.tasks.text.tokenizer_agreement import is_bert_class
 
 _FILE = "pair-frame-1.json"
 Ids = Sequence[int] | npt.NDArray[np.int32]
@@ -59,16 +61,28 @@ def write_frame(root: Path) -> None:
     path = root / ".converted" / _FILE
     if path.exists():
         return
-    made = library_tokenizer(root)
-    pair = made("a", "a")
-    # Types that the class doesn't give (ALBERT's, MPNet's) aren't given to the model, whatever tokenizer.json says.
-    frame = _frame_of(
-        pair.sequence_ids(0), pair["input_ids"], pair.get("token_type_ids") or [0] * len(pair["input_ids"])
-    )
+    plain = plain_document(root)
+    frame = None if plain is None else _bert_frame(plain, root)
+    if frame is None:
+        pair = library_tokenizer(root)("a", "a")
+        # Types that the class doesn't give (ALBERT's, MPNet's) aren't given to the model, whatever tokenizer.json says.
+        types = pair.get("token_type_ids") or [0] * len(pair["input_ids"])
+        frame = _frame_of(pair.sequence_ids(0), pair["input_ids"], types)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(asdict(frame)))
     partial.rename(path)
+
+
+def _bert_frame(plain: Mapping[str, Any], root: Path) -> PairFrame | None:
+    """[CLS] $A [SEP] $B [SEP], which BertTokenizer makes whatever tokenizer.json says of pairs; without transformers,
+    which takes seconds to import. None for another class."""
+    how, config = read_object(root / "tokenizer_config.json"), read_object(root / "config.json")
+    if not is_bert_class(how, config) or "model_input_names" in how:
+        return None
+    names = [how.get("cls_token", "[CLS]"), how.get("sep_token", "[SEP]")]
+    cls, sep = (plain["model"]["vocab"][name["content"] if isinstance(name, dict) else name] for name in names)
+    return PairFrame(([cls], [0]), ([sep], [0]), ([sep], [1]), (0, 1))
 
 
 def _frame_of(owners: Sequence[int | None], ids: Sequence[int], types: Sequence[int]) -> PairFrame:
@@ -82,6 +96,11 @@ def _frame_of(owners: Sequence[int | None], ids: Sequence[int], types: Sequence[
 
     between = part(first[-1] + 1, second[0])
     return PairFrame(part(0, first[0]), between, part(second[-1] + 1, len(ids)), (types[first[0]], types[second[0]]))
+
+
+def has_frame(root: Path) -> bool:
+    """Whether one was written down. Any process."""
+    return (root / ".converted" / _FILE).exists()
 
 
 def read_frame(root: Path) -> PairFrame:

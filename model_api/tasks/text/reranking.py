@@ -20,7 +20,8 @@ from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, read_parameters
 from model_api.tasks.text.encoder_task import EncoderTask
-from model_api.tasks.text.pair_frame import cut, read_frame, write_frame
+from model_api.tasks.text.pair_frame import write_frame
+from model_api.tasks.text.pairs import PairTokenizer
 from model_api.tasks.text.tokenization import TextTokenizer, read_json
 
 MAX_TEXTS = 1000  # of one query
@@ -92,7 +93,7 @@ class RerankingWeb(WebSide):
 
     def __init__(self, folder: Path, manifest: Manifest, limits: Limits) -> None:
         self._tokenizer = TextTokenizer(folder, manifest.options, limits)
-        self._frame = read_frame(transformer_root(folder))
+        self._pairs = PairTokenizer(self._tokenizer, transformer_root(folder))
         self._defaults = check_defaults(RerankingParameters, {"truncate": bool(manifest.options.get("truncate"))})
 
     def prepare(self, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str = "/inputs") -> Prepared:
@@ -104,14 +105,9 @@ class RerankingWeb(WebSide):
             (first,) = self._tokenizer.encode_bare([query], [f"{pointer}/{index}/query"])
             places = [f"{pointer}/{index}/texts/{number}" for number in range(len(texts))]
             for second, place in zip(self._tokenizer.encode_bare(texts, places), places, strict=True):
-                room = self._tokenizer.max_tokens - self._frame.n_special
-                kept = cut(len(first), len(second), room)
-                if kept != (len(first), len(second)):
-                    if not read.truncate:
-                        told = f"query and text have {len(first) + len(second)} tokens, the model takes {room}"
-                        raise InvalidInput(f'{told}; shorten them or send "parameters": {{"truncate": true}}', place)
-                    truncated.append(index)
-                rows.append(self._frame.put(first[: kept[0]], second[: kept[1]]))
+                row, was_cut = self._pairs.join(first, second, place, read.truncate)
+                rows.append(row)
+                truncated += [index] * was_cut
             counts.append(len(texts))
         costs = [row.shape[1] for row in rows]
         return Prepared(rows, costs, {}, sum(costs), sorted(set(truncated)), context=(counts, read.top_k))

@@ -57,14 +57,10 @@ def settle(folder: Path) -> None:
         shapes = (tensor.shape for tensor in read_tensors(root / "model.safetensors", "model.safetensors"))
         _check_ids(_parse(own), next((shape[0] for shape in shapes if shape), math.inf))
         return
-    config = _read(root / "config.json")
+    config = read_object(root / "config.json")
     if not reads_text(config):
         return
-    document = _parse(settled) if settled.exists() else None
-    if document is None and own.exists() and not (root / "added_tokens.json").exists():
-        document = _parse(own)
-        how, others = _read(root / "tokenizer_config.json"), _read(root / "special_tokens_map.json")
-        document = document if isinstance(document, dict) and is_plain(document, how, config, others) else None
+    document = _parse(settled) if settled.exists() else plain_document(root)
     if document is None:
         text = _by_the_library(root)
         settled.parent.mkdir(exist_ok=True)
@@ -76,11 +72,23 @@ def settle(folder: Path) -> None:
     _check_ids(document, rows if isinstance(rows, int) else math.inf)
 
 
+def plain_document(root: Path) -> dict[str, Any] | None:
+    """The transformer's own tokenizer.json, where that is plainly what its library makes of the folder."""
+    own = root / TOKENIZER_FILE
+    if _settled(root).exists() or not own.exists() or (root / "added_tokens.json").exists():
+        return None
+    document = _parse(own)
+    how, others = read_object(root / "tokenizer_config.json"), read_object(root / "special_tokens_map.json")
+    plain = isinstance(document, dict) and is_plain(document, how, read_object(root / "config.json"), others)
+    return document if plain else None
+
+
 def _parse(path: Path) -> Any:
     return read_json(path, MAX_JSON_BYTES)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is no such file. Raises Refused."""
     document = read_json(path, _MAX_CONFIG_BYTES) if path.exists() else {}
     if not isinstance(document, dict):
         raise Refused(path.name, "not a JSON object")
@@ -89,7 +97,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def library_tokenizer(root: Path) -> Any:
     """transformers' own, in a process that ends afterwards. Raises Refused where it makes none."""
-    if "AutoTokenizer" in (_read(root / "tokenizer_config.json").get("auto_map") or {}):
+    if "AutoTokenizer" in (read_object(root / "tokenizer_config.json").get("auto_map") or {}):
         raise Refused("tokenizer_config.json", "its tokenizer is code of its own (auto_map), which is never run")
     os.environ["HF_HUB_OFFLINE"] = "1"
     from transformers import AutoTokenizer

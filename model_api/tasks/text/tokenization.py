@@ -40,41 +40,43 @@ class TextTokenizer:
         self.max_tokens = max_tokens_of(folder, options)
         self._max_text_chars = limits.max_text_chars + more_chars
 
-    def encode(self, texts: Sequence[Any], pointer: str, truncate: bool) -> Tokens:
+    def encode(self, texts: Sequence[Any], pointer: str | Sequence[str], truncate: bool) -> Tokens:
         """Token ids with the model's special tokens.
 
-        Raises InvalidInput pointing at `<pointer>/<index>` for what isn't a text, is empty, or is too long (unless
-        `truncate`).
+        Raises InvalidInput pointing at `<pointer>/<index>`, or at the text's own of several pointers, for what isn't a
+        text, is empty, or is too long (unless `truncate`).
         """
-        for index, text in enumerate(texts):
-            check_text(text, f"{pointer}/{index}", self._max_text_chars)
+        places = _places(pointer, len(texts))
+        for text, place in zip(texts, places, strict=True):
+            check_text(text, place, self._max_text_chars)
         ids: list[npt.NDArray[np.int32]] = []
         truncated: list[int] = []
         for index, encoded in enumerate(self._encoder.encode(texts)):
-            row = self._tokens_of(encoded, f"{pointer}/{index}")
+            row = self._tokens_of(encoded, places[index])
             if len(row) > self.max_tokens:
                 if not truncate:
                     raise InvalidInput(
                         f"text has {len(row)} tokens, the model takes {self.max_tokens};"
                         ' shorten it or send "parameters": {"truncate": true}',
-                        f"{pointer}/{index}",
+                        places[index],
                     )
                 row = _cut(row, encoded.ends, self.max_tokens)
                 truncated.append(index)
             ids.append(np.asarray(row, dtype=np.int32))
         return Tokens(ids, truncated)
 
-    def encode_windows(self, texts: Sequence[Any], pointer: str) -> list[list[npt.NDArray[np.int32]]]:
+    def encode_windows(self, texts: Sequence[Any], pointer: str | Sequence[str]) -> list[list[npt.NDArray[np.int32]]]:
         """Token ids of each text, an over-long one in several windows that together hold all of it.
 
         The windows of a text have equal lengths, each the most that the model takes, so neighbours may overlap.
         Raises InvalidInput as `encode` does, but never for the length in tokens.
         """
-        for index, text in enumerate(texts):
-            check_text(text, f"{pointer}/{index}", self._max_text_chars)
+        places = _places(pointer, len(texts))
+        for text, place in zip(texts, places, strict=True):
+            check_text(text, place, self._max_text_chars)
         windows = []
-        for index, encoded in enumerate(self._encoder.encode(texts)):
-            row = self._tokens_of(encoded, f"{pointer}/{index}")
+        for encoded, place in zip(self._encoder.encode(texts), places, strict=True):
+            row = self._tokens_of(encoded, place)
             lead, trail = encoded.ends
             inner = row[lead : len(row) - trail]
             size = max(1, self.max_tokens - lead - trail)
@@ -108,6 +110,10 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens, special ones left out."""
         return self._encoder.decode(ids)
+
+
+def _places(pointer: str | Sequence[str], count: int) -> Sequence[str]:
+    return [f"{pointer}/{index}" for index in range(count)] if isinstance(pointer, str) else pointer
 
 
 def check_text(text: Any, pointer: str, max_text_chars: int, *, may_be_empty: bool = False) -> None:

@@ -32,8 +32,7 @@ def is_plain(
     tokenizer: Mapping[str, Any], how: Mapping[str, Any], config: Mapping[str, Any], others: Mapping[str, Any]
 ) -> bool:
     """`how` is tokenizer_config.json, `others` special_tokens_map.json; {} where there is none."""
-    family = config.get("model_type")
-    named = how.get("tokenizer_class") or config.get("tokenizer_class") or _CLASS_OF_FAMILY.get(str(family))
+    family, named = config.get("model_type"), _named_class(how, config)
     if family not in _FAMILIES or not how.keys() <= _KNOWN or not others.keys() <= set(_NAMED):
         return False
     added = {token.get("content"): token for token in tokenizer.get("added_tokens") or ()}
@@ -50,6 +49,16 @@ def is_plain(
     if named in _WHOLE:
         return True
     return named in _BERT and _is_bert(tokenizer, how)
+
+
+def is_bert_class(how: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether the class is BertTokenizer, whose pairs are always [CLS] $A [SEP] $B [SEP]."""
+    return _named_class(how, config) in _BERT
+
+
+def _named_class(how: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    family = str(config.get("model_type"))
+    return how.get("tokenizer_class") or config.get("tokenizer_class") or _CLASS_OF_FAMILY.get(family)
 
 
 def _content(token: Any) -> Any:
