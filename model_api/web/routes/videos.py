@@ -8,19 +8,20 @@ from model_api.web.job_schemas import VideoKey, VideoType, VideoUpload
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import current_jobs, current_owner, own_origin
 from model_api.web.responses import ApiResponse, json_response
+from model_api.web.routes import uploads
 
 blueprint = APIBlueprint("videos", __name__, abp_tags=[Tag(name="jobs")])
 TYPES = {"mp4": MP4, "mov": QUICKTIME, "avi": AVI}
 KIND = "video-regression"
 
 
-@blueprint.get(
+@uploads.blueprint.get(  # flask-openapi3 describes those operations of a path that the last blueprint has
     "/uploads",
     summary="Ask where to send a video",
     description="What is sent there is judged by the server's model for videos; GET /fetch has the score.",
     responses={**answer(VideoUpload, "An address for it, good for an hour."), **problems(422, 503)},
 )
-def ask(query: VideoType) -> ApiResponse:
+def ask_for_video(query: VideoType) -> ApiResponse:
     parts = current_jobs().parts
     upload = parts.uploads.ask(current_owner(), TYPES[query.type], None, None, {"kind": KIND})
     url = parts.upload_address(upload, False).url  # by PUT
