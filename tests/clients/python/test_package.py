@@ -100,6 +100,8 @@ with Client({minilm_api.url!r}) as client:
 """
     model, size, told, strangers = json.loads(run(python, "-I", "-c", code))
     assert (model, size, strangers) == ("minilm", 384, [])
+    command = python.with_name("model-api")
+    assert json.loads(run(command, "models", "--url", minilm_api.url))["models"][0]["name"] == "minilm"
     assert told == "vectors() needs numpy: pip install model-api-client[numpy]"
 
 
