@@ -30,6 +30,7 @@ from model_api.web.routes import (
     worker,
 )
 from model_api.web.schemas import Problem
+from model_api.web.security import gate
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         log.warning("no such setting", extra={"fields": {"name": name}})
     metrics = Metrics()
     app = build_app(start_service(settings, metrics), settings, metrics)
+    app.extensions["model_api_gate"].ring.start()
     app.extensions["model_api_jobs"].start()
     return app
 
@@ -56,6 +58,7 @@ def drain_app(app: OpenAPI) -> None:
 
 def stop_app(app: OpenAPI) -> None:
     """End all that `create_app` started: the jobs, then the model processes."""
+    app.extensions["model_api_gate"].ring.stop()
     app.extensions["model_api_jobs"].stop()
     app.extensions["model_api"].stop()
 
@@ -83,6 +86,7 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.extensions["model_api_jobs"] = Jobs(service, settings, lambda: open_jobs(service, settings, problems.described))
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
+    gate.register(app, settings)
     problems.register(app, {openai_shape.PREFIX: openai_shape.shaped})
     for module in (
         similarity,

@@ -4,7 +4,8 @@ ModelApiError
 ├── RequestError                 the caller can mend it
 │   ├── MalformedRequest         the body is not a JSON object
 │   ├── InvalidInput             the body is JSON, but a value of it can't be served; names the place
-│   ├── OperatorOnly             an operator's key is wanted, and this isn't it
+│   ├── Unauthenticated          a key is wanted, and none came, or none that is good
+│   ├── Forbidden                the key is good, and not for this
 │   ├── UnknownModel             no such model is published
 │   ├── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
 │   ├── ModelRefused             published, and nothing of it can be served here, for good
@@ -31,6 +32,7 @@ ModelApiError
 │   ├── JobsDown                 the place where jobs are kept can't be reached, is full, or can't be used
 │   ├── JobsFull                 too many jobs are waiting already
 │   ├── WorkerVanished           who ran the job died or hung
+│   ├── KeysUnknown              who may call can't be read, and never could be
 │   ├── LeaseLost                somebody else decides about this job now; stays inside
 │   └── CallerLeft               the client closed its connection; nobody reads the answer
 ├── RepositoryError              what is on the shared file system, or in the local store
@@ -71,8 +73,12 @@ class InvalidInput(RequestError):
         self.pointer = pointer
 
 
-class OperatorOnly(RequestError):
-    """An operator's key is wanted, and this isn't it."""
+class Unauthenticated(RequestError):
+    """A key is wanted, and none came, or none that is good."""
+
+
+class Forbidden(RequestError):
+    """The key is good, and not for this route or model."""
 
 
 class UnknownModel(RequestError):
@@ -206,6 +212,10 @@ class JobsFull(ServingError):
 
 class WorkerVanished(ServingError):
     """Who ran the job died or hung. Found in a job's `error`."""
+
+
+class KeysUnknown(ServingError):
+    """Who may call can't be read, and never could be: nobody is let in."""
 
 
 class LeaseLost(ServingError):

@@ -106,7 +106,7 @@ class Jobs:
         if upload is not None:
             body = {**body, "file": self.parts.uploads.get(upload, owner)}
             if takes_uploads(kind) and body.get("model") is None:
-                body["model"] = self._model_for(kind)
+                body["model"] = self.model_for(kind)
         asked = examine(self._service, self.parts.objects, kind, body, context)
         return queue.submit(
             request_for(
@@ -231,7 +231,7 @@ class Jobs:
         job = self.queue.get(job_id, owner)
         return self.queue.result(job) if job.is_over else None
 
-    def _model_for(self, kind: str) -> str:
+    def model_for(self, kind: str) -> str:
         """The model of a job on an upload that names none. Raises InvalidInput, ModelNotReady."""
         if self._settings.video_model:
             return self._settings.video_model

@@ -14,6 +14,7 @@ from model_api.repository.generation import GENERATION_NAME
 from model_api.repository.refs import REFS_NAME
 
 MARKER_NAME = ".model-store"
+KEYS_NAME = "keys.json"
 HISTORY_NAME = ".history.jsonl"
 SIM_CHOICE_NAME = ".sim.json"
 LAYOUT_VERSION = "1"
@@ -29,6 +30,14 @@ class Layout:
     @property
     def marker(self) -> Path:
         return self.root / MARKER_NAME
+
+    @property
+    def keys(self) -> Path:
+        return self.root / KEYS_NAME
+
+    @property
+    def keys_lock(self) -> Path:
+        return self.root / f".{KEYS_NAME}.lock"
 
     @property
     def models(self) -> Path:

@@ -12,12 +12,12 @@ from pathlib import Path
 from model_api.errors import RepositoryUnavailable
 from model_api.repository.file_kinds import ACCEPTED, OTHER_WEIGHTS, PICKLES
 from model_api.repository.ignored_names import is_nobodys
-from model_api.repository.layout import Layout
+from model_api.repository.layout import KEYS_NAME, Layout
 from model_api.repository.manifest import NAME_PATTERN
 
 MAX_ODDITIES = 100
 _MODELS_FILES = ACCEPTED | PICKLES | OTHER_WEIGHTS
-_OWN_AT_ROOT = frozenset({"models", "status", "wheelhouse", "keys.json"})
+_OWN_AT_ROOT = frozenset({"models", "status", "wheelhouse", KEYS_NAME})
 _TELLING = ("config.json", "model.safetensors", "modules.json")
 _RULE = "a model's name is 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit"
 

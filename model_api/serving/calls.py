@@ -11,12 +11,34 @@ from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
 
 
+class Guard(Protocol):
+    """Whether a caller may have what it asks for. Any thread."""
+
+    def admit(self, model: str) -> None:
+        """Before anything is done with `model`, a name without a version; "" for what no model does. Raises
+        Forbidden or TooManyRequests."""
+
+    def spend(self, model: str, n_tokens: int) -> None:
+        """That many were answered for."""
+
+
+class Unguarded:
+    """Everybody may have everything."""
+
+    def admit(self, model: str) -> None: ...
+    def spend(self, model: str, n_tokens: int) -> None: ...
+
+
+UNGUARDED = Unguarded()
+
+
 @dataclass(frozen=True)
 class CallContext:
     """Who asks, and until when an answer is of use. Shared with the batcher's threads.
 
     `deadline` is in seconds of time.monotonic(). `has_left()` never blocks and may be called from any thread.
     `no_cache` asks for a computed answer even where a cached one exists. `size_bytes` is what the request takes, about.
+    `guard` is asked by the service, of every model that the request comes to.
     """
 
     deadline: float
@@ -25,6 +47,12 @@ class CallContext:
     has_left: Callable[[], bool]
     no_cache: bool = False
     size_bytes: int = 0
+    guard: Guard = UNGUARDED
+
+    def admit(self, model: str) -> str:
+        """`model` itself, if it may be asked; with or without a version. Raises Forbidden, TooManyRequests."""
+        self.guard.admit(model.partition("@")[0])
+        return model
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Service:
 
     def predict(self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext) -> Answer:
         """One prediction per input, in order. Raises RequestError or ServingError."""
+        context.admit(model)
         with self._entry(context), self._manager.serving.use(model, context.canary_key) as version:
             self._check_count(inputs, "inputs")
             if self._cache is None or version.precision is None or not version.repeats(parameters):
@@ -68,6 +69,7 @@ class Service:
                 entry, age_s = self._cache.fetch(key, compute, context.deadline)
             if computed:
                 return replace(computed[0], predictions=entry.fragments)
+            context.guard.spend(version.name, entry.n_tokens)
             return _cached_answer(version, entry, age_s)
 
     def clear_cache(self, model: str | None) -> int:
@@ -84,7 +86,7 @@ class Service:
 
         `truncated` holds indices into `texts`, and -1 for the target.
         """
-        name = model or similarity_model(self._settings.sim_model, self._manager)
+        name = context.admit(model or similarity_model(self._settings.sim_model, self._manager))
         with self._entry(context), self._manager.serving.use(name, context.canary_key) as version:
             require_embedding(version)
             self._check_count(texts, "texts")
@@ -99,7 +101,7 @@ class Service:
         self, query: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
     ) -> Answer:
         """How well each text answers `query`: the one prediction of a reranking model. Raises as predict does."""
-        name = model or reranking_model(self._manager)
+        name = context.admit(model or reranking_model(self._manager))
         with self._manager.serving.use(name, context.canary_key) as version:
             require_reranking(version)
         self._check_count(texts, "texts")
@@ -115,6 +117,7 @@ class Service:
 
         Raises InvalidInput below `place` for what would take too long, and ServingError as predict does.
         """
+        context.admit("")
         pairs = list(zip(targets, predictions, strict=True))
         costs = score_costs(pairs, place)
         self._scorer.ensure_started()
@@ -134,7 +137,7 @@ class Service:
         self, model: str, inputs: Sequence[Any], parameters: Mapping[str, Any], context: CallContext
     ) -> Weights:
         """What `predict` would ask. Refuses what it would refuse, and computes nothing."""
-        with self._manager.serving.use(model, context.canary_key) as version:
+        with self._manager.serving.use(context.admit(model), context.canary_key) as version:
             self._check_count(inputs, "inputs")
             _prepare(version, inputs, parameters, "/inputs", context)
             return _weights(version, parameters)
@@ -143,7 +146,7 @@ class Service:
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
     ) -> Weights:
         """What `similarity` would ask. Refuses what it would refuse, and computes nothing."""
-        name = model or similarity_model(self._settings.sim_model, self._manager)
+        name = context.admit(model or similarity_model(self._settings.sim_model, self._manager))
         with self._manager.serving.use(name, context.canary_key) as version:
             require_embedding(version)
             self._check_count(texts, "texts")
@@ -221,6 +224,7 @@ class Service:
             deadline=context.deadline,
             has_left=context.has_left,
         )
+        context.guard.spend(version.name, prepared.n_tokens)
         return prepared, outputs
 
 

@@ -13,11 +13,13 @@ from model_api.errors import SettingsError
 from model_api.repository.environment import DEFAULT_ROOT
 from model_api.settings.address import Address
 from model_api.settings.cache import CacheSettings
-from model_api.settings.jobs import IN_ANY_CASE, JobSettings, Key, SettingsPath
+from model_api.settings.jobs import IN_ANY_CASE, JobSettings, SettingsPath
+from model_api.settings.keys import KeySettings
 
 PREFIX = "MODEL_API_"
 _NEVER_QUOTED = (
     "MODEL_API_OPERATOR_KEY",
+    "MODEL_API_FIRST_KEY",
     "MODEL_API_CACHE",
     "MODEL_API_CACHE_SECRET",
     "MODEL_API_NOTIFY_SECRET",
@@ -41,7 +43,7 @@ Precision = Annotated[Literal["auto", "bfloat16", "float32", "int8"], IN_ANY_CAS
 LogFormat = Annotated[Literal["auto", "json", "text"], IN_ANY_CASE]
 
 
-class Settings(CacheSettings, JobSettings):
+class Settings(CacheSettings, JobSettings, KeySettings):
     """All settings of one serving process. Immutable; shared by all threads. Made without `from_env`, it reads nothing.
 
     A field is read from MODEL_API_ and its name in capitals.
@@ -195,11 +197,6 @@ class Settings(CacheSettings, JobSettings):
         le=1_000_000,
         description="Tokens of one micro-batch; a single longer input still runs, alone.",
     )
-    operator_key: Key | None = Field(
-        None,
-        repr=False,
-        description="What operators send as `Authorization: Bearer KEY`, to `DELETE /cache`. Unset: nobody may.",
-    )
     drain_delay_s: float = Field(
         0.0,
         ge=0,
@@ -285,7 +282,11 @@ def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
 def settings_table() -> str:
     """The rows of docs/settings.md, in Markdown."""
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
-    subjects: list[type[BaseSettings]] = [CacheSettings, JobSettings]  # which come after what is Settings' own
+    subjects: list[type[BaseSettings]] = [
+        CacheSettings,
+        JobSettings,
+        KeySettings,
+    ]  # which come after what is Settings' own
     inherited = [name for subject in subjects for name in subject.model_fields]
     for name in [*(name for name in Settings.model_fields if name not in inherited), *inherited]:
         field = Settings.model_fields[name]

@@ -1,9 +1,25 @@
-"""Who calls: an address that a caller can't invent, and the name under which its share is kept."""
+"""Who calls: an address that a caller can't invent, and the name under which its share is kept; or a key."""
 
 import ipaddress
+from dataclasses import dataclass
 from functools import lru_cache
 
+from model_api.repository.keys import Rate
+
 IPV6_PREFIX = 64  # one customer has at least that much, and may use every address of it
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a request's key names. `id` may be logged; it is "" for who has none."""
+
+    id: str
+    scopes: frozenset[str]
+    models: frozenset[str] | None = None  # None: all
+    rates: tuple[Rate, ...] = ()
+
+
+ANONYMOUS = Caller("", frozenset())
 
 
 def client_address(peer: str, forwarded: str, proxy_hops: int) -> str:

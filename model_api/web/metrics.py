@@ -100,6 +100,10 @@ class Metrics:
         self.mount_age_s = Gauge(
             "model_api_mount_age_seconds", "Seconds since that look; NaN before the first.", registry=registry
         )
+        self.keys_up = Gauge("model_api_keys_up", "1 if keys.json was good at the last look.", registry=registry)
+        self.keys_age_s = Gauge(
+            "model_api_keys_age_seconds", "Seconds since a good one was read; NaN before.", registry=registry
+        )
         self.ready = Gauge("model_api_ready", "1 if /readyz says ready.", registry=registry)
         self.lost_lines = Gauge("model_api_log_lines_lost", "Of the log, since the start.", registry=registry)
         self.loaded = LoadedModels()

@@ -1,6 +1,6 @@
 """The OpenAPI document, and its parts that routes share: how answers and problems are described."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -24,7 +24,8 @@ _HEADERS = {
 }
 _PROBLEMS = {
     400: "The body is not a JSON object.",
-    403: "An operator's key is wanted.",
+    401: "A key is wanted.",
+    403: "The key isn't for this.",
     404: "No such model, or that version is not loaded here.",
     409: "The job isn't over yet, or is over already.",
     410: "The job has expired, or was cancelled.",
@@ -105,24 +106,29 @@ _OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("get", "/docs"): ("get_documentation", "pages"),
     ("get", "/openapi.json"): ("get_openapi", "pages"),
 }
-_OPERATORS_ONLY = frozenset({("delete", "/cache")})
-_OPERATOR_KEY = "operatorKey"
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, mk_<id>_<secret>."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same."},
+    "basic": {"type": "http", "scheme": "basic", "description": "The same, as the password."},
+}
 _REF = "#/components/schemas/{model}"
 
 
-def build_document(app: OpenAPI) -> bytes:
-    """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them."""
+def build_document(app: OpenAPI, needs_key: Callable[[str, str], bool | None]) -> bytes:
+    """The OpenAPI document: routes as flask-openapi3 collected them, schemas as pydantic itself writes them.
+    `needs_key(method, path)` tells which routes want a key; None: one may be sent."""
     document: dict[str, Any] = dict(app.api_doc)
-    schemes = {_OPERATOR_KEY: {"type": "http", "scheme": "bearer", "description": "MODEL_API_OPERATOR_KEY's value."}}
-    document["components"] = {"schemas": _schemas(), "securitySchemes": schemes}
+    document["components"] = {"schemas": _schemas(), "securitySchemes": SECURITY_SCHEMES}
     tags: dict[str, None] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["operationId"], tag = _OPERATIONS.get((method, path), (operation["operationId"], "other"))
             operation["tags"] = [tag]
             tags[tag] = None
-            if (method, path) in _OPERATORS_ONLY:
-                operation["security"] = [{_OPERATOR_KEY: []}]
+            needed = needs_key(method, path)
+            if needed is not False:
+                ways: list[dict[str, list[str]]] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+                operation["security"] = ways if needed else [{}, *ways]
             responses = operation["responses"]
             if "application/json" in responses.get("422", {}).get("content", {}):
                 del responses["422"]  # flask-openapi3 adds its own form of it to routes that have none

@@ -38,7 +38,9 @@ class Row:
 ROWS: Mapping[type[Exception], Row] = {
     errors.MalformedRequest: Row(400, "malformed-request", "The body is not a JSON object"),
     errors.InvalidInput: Row(422, "invalid-input", "A value of the body can't be served"),
-    errors.OperatorOnly: Row(403, "operator-only", "An operator's key is wanted"),
+    errors.Unauthenticated: Row(401, "unauthenticated", "A key is wanted"),
+    errors.Forbidden: Row(403, "forbidden", "The key isn't for this"),
+    errors.KeysUnknown: Row(503, "keys-unknown", "Who may call can't be read", retry_after_s=5),
     errors.UnknownModel: Row(404, "unknown-model", "No such model"),
     errors.VersionNotLoaded: Row(404, "version-not-loaded", "That version is not loaded here"),
     errors.ModelRefused: Row(404, "model-refused", "The model can't be served"),
@@ -151,6 +153,12 @@ def problem(row: Row, detail: str, extra: Mapping[str, Any] | None = None) -> Ap
     return response
 
 
+def challenge(fetch_mode: str | None) -> str:
+    """How a caller may say who it is. A page's script is not told of Basic, or the browser would ask for a password."""
+    basic = "" if fetch_mode not in (None, "navigate") else ', Basic realm="model-api", charset="UTF-8"'
+    return f'Bearer realm="model-api"{basic}'
+
+
 def answer_error(error: Exception) -> ApiResponse:
     """The response for any exception. Only what the error's type allows is told; everything else goes to the log."""
     if isinstance(error, InvalidBody):
@@ -173,6 +181,8 @@ def answer_error(error: Exception) -> ApiResponse:
         status = row.status if int(error.problem.get("status", 500)) < 500 else 500
         return problem(replace(row, status=status), str(error), {"error": dict(error.problem)})
     response = problem(row, str(error))
+    if row.status == 401:
+        response.headers["WWW-Authenticate"] = challenge(current_request().headers.get("Sec-Fetch-Mode"))
     if isinstance(error, errors.DeadlineExceeded) and error.job_id is not None:
         response.headers["Location"] = f"/jobs/{error.job_id}"
     return response

@@ -16,10 +16,10 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from model_api.errors import InvalidInput, MalformedRequest, UnknownModel
 from model_api.jobs.start import Jobs
 from model_api.repository.manifest import NAME_PATTERN
-from model_api.serving.calls import Answer, CallContext, ModelService
+from model_api.serving.calls import UNGUARDED, Answer, CallContext, Guard, ModelService
 from model_api.serving.heavy_work import heavy_work
 from model_api.settings import Settings
-from model_api.web.callers import caller_of, client_address
+from model_api.web.callers import ANONYMOUS, Caller, caller_of, client_address
 from model_api.web.compression import InflatesTooFar, inflate
 from model_api.web.json_bodies import parse_object
 from model_api.web.metrics import Metrics
@@ -34,6 +34,8 @@ class ApiRequest(flask.Request):
     """Flask's request with this API's reading of it. `answer` is noted by a route for the headers and the log."""
 
     answer: Answer | None = None
+    caller: Caller = ANONYMOUS  # this and the next: once security/gate.py has looked
+    guard: Guard = UNGUARDED
     body_bytes = 0  # once it is read
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
@@ -120,10 +122,11 @@ class ApiRequest(flask.Request):
         address = client_address(peer, self.environ.get("HTTP_X_FORWARDED_FOR", ""), settings.proxy_hops)
         return CallContext(
             deadline=self.deadline(),
-            caller=caller_of(address),
+            caller=self.caller.id or caller_of(address),
             canary_key=self.environ.get("HTTP_X_CANARY_KEY") or address,
             has_left=departure_check(self.environ.get("gunicorn.socket")),
             size_bytes=self.body_bytes,
+            guard=self.guard,
             no_cache="no-cache" in self.environ.get("HTTP_CACHE_CONTROL", "").lower(),
         )
 
@@ -151,8 +154,8 @@ def own_origin() -> str:
 
 
 def current_owner() -> str:
-    """Whose jobs the caller sees: "" where callers aren't told apart."""
-    return ""
+    """Whose jobs the caller sees: its key's id; "" for those who have none, who aren't told apart."""
+    return current_request().caller.id
 
 
 def current_metrics() -> Metrics:

@@ -19,7 +19,7 @@ from model_api.web.requests import ApiRequest, current_metrics, current_request
 
 EXPOSED = (
     "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Model-Precision, X-Model-Min-Cosine, X-Truncated, "
-    "Server-Timing, Age, Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied"
+    "Server-Timing, Age, Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied, WWW-Authenticate"
 )
 COMMON_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
@@ -27,11 +27,12 @@ COMMON_HEADERS = (
     ("Timing-Allow-Origin", "*"),
     ("X-Content-Type-Options", "nosniff"),
 )
+TAKEN = (
+    "Content-Type, Accept, Authorization, X-Api-Key, Cache-Control, X-Canary-Key, X-Request-Id, Prefer, "
+    "Idempotency-Key, *"
+)
 PREFLIGHT_HEADERS = (
-    (
-        "Access-Control-Allow-Headers",
-        "Content-Type, Accept, Authorization, Cache-Control, X-Canary-Key, X-Request-Id, Prefer, Idempotency-Key, *",
-    ),
+    ("Access-Control-Allow-Headers", TAKEN),
     ("Access-Control-Max-Age", "86400"),
 )
 
@@ -126,6 +127,8 @@ def _record(request: ApiRequest, response: ApiResponse) -> None:
         "duration_ms": round(duration_ms, 2),
         "bytes": response.content_length,
     }
+    if request.caller.id:
+        fields["caller"] = request.caller.id
     answer = request.answer
     if answer is not None:
         metrics.observe_answer(

@@ -203,6 +203,10 @@ class ReadinessState(BaseModel):
     ready: bool
     draining: bool
     models: dict[str, str] = Field(description="The verdict on each model, in words.")
+    keys: str | None = Field(
+        None,
+        description="Where there are keys, or they are required: what the last look at keys.json found, ok or why not.",
+    )
 
 
 class IndexContext(BaseModel):

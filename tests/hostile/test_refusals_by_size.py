@@ -43,7 +43,7 @@ CASES = {
     "no JSON": Case(400, "POST", "/sim"),
     "UTF-16": Case(400, "POST", "/predict", pattern="\0{%s"),
     "no gzip": Case(400, "POST", "/sim", {**JSON, "Content-Encoding": "gzip"}),
-    "operator's": Case(403, "DELETE", "/cache"),
+    "operator's": Case(401, "DELETE", "/cache"),
     "unknown route": Case(404, "POST", "/nowhere"),
     "unknown model": Case(404, "POST", "/predict", pattern='{"model": "nope", "inputs": ["%s"]}'),
     "unknown job": Case(404, "DELETE", "/jobs/0123456789abcdef"),

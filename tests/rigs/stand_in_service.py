@@ -121,6 +121,7 @@ class StandInService:
         return self.seen
 
     def _enter(self, kind: str, model: str, parameters: Mapping[str, Any], context: CallContext) -> None:
+        context.admit(model)  # as the service does, first of all
         self.calls.append((kind, context))
         if self.fail_with is not None:
             raise self.fail_with

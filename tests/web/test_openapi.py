@@ -102,8 +102,8 @@ def test_operations_have_names_that_a_person_would_write_and_one_noun_each(docum
 
 
 def test_operators_routes_name_their_key(document: dict[str, Any]) -> None:
-    assert document["paths"]["/cache"]["delete"]["security"] == [{"operatorKey": []}]
-    assert document["components"]["securitySchemes"]["operatorKey"]["scheme"] == "bearer"
+    assert document["paths"]["/cache"]["delete"]["security"] == [{"bearer": []}, {"apiKey": []}, {"basic": []}]
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
 
 def test_predictions_and_parameters_are_typed_by_task(document: dict[str, Any]) -> None:

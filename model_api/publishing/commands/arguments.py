@@ -21,6 +21,19 @@ EXIT_CODES = """exit codes:
   130  interrupted"""
 
 
+def add_store_options(command: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Which store, and where. `again`: for a command within a command, after whose name they may stand as well."""
+    hidden = argparse.SUPPRESS
+    for option, metavar, default, what in (
+        ("--root", "PATH", None, "the store (default: MODEL_API_EFS_ROOT, else efs beside model_api/)"),
+        ("--to", "[USER@]HOST:PATH", None, "work on a store mounted on another host"),
+        ("--ssh", "COMMAND", "ssh", "how to reach that host (default: ssh)"),
+        ("--python", "COMMAND", "python3", "the Python there"),
+        ("--author", None, "", hidden),  # who runs it on the near side of --to
+    ):
+        command.add_argument(option, metavar=metavar, default=hidden if again else default, help=what)
+
+
 def add_change_options(command: argparse.ArgumentParser) -> None:
     """For commands that change what serves."""
     command.add_argument("-m", "--message", metavar="TEXT", default="", help="why; scripts/history shows it")

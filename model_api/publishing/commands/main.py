@@ -15,9 +15,10 @@ from pathlib import Path
 from model_api.errors import ModelApiError, Refused
 from model_api.publishing import ssh as remote
 from model_api.publishing.commands import changing, keeping, looking
+from model_api.publishing.commands import keys as keys_command
 from model_api.publishing.commands import models as models_command
 from model_api.publishing.commands import publish as publish_command
-from model_api.publishing.commands.arguments import EXIT_CODES
+from model_api.publishing.commands.arguments import EXIT_CODES, add_store_options
 from model_api.publishing.terms import this_author
 from model_api.repository.environment import efs_root, status_dir
 from model_api.repository.layout import Layout
@@ -26,7 +27,6 @@ FAILED, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
 _OF_THE_NEAR_SIDE = ("--to", "--ssh", "--python")
 _MAY_BE_EMPTY = ("-m", "--message", "--author")
-_DEFAULT = "efs beside model_api/"
 _Run = Callable[[argparse.Namespace], int]
 _Add = Callable[[argparse.ArgumentParser], None]
 VERBS: Mapping[str, tuple[str, _Add, _Run]] = {
@@ -68,6 +68,7 @@ VERBS: Mapping[str, tuple[str, _Add, _Run]] = {
         looking.add_history_arguments,
         looking.run_history,
     ),
+    "keys": ("Make, show and revoke the keys of callers.", keys_command.add_arguments, keys_command.run),
     "gc": ("Free the space of what was retired, deleted or broke off.", keeping.add_gc_arguments, keeping.run_gc),
 }
 
@@ -148,10 +149,6 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command.set_defaults(run=run)
-        command.add_argument("--root", metavar="PATH", help=f"the store (default: MODEL_API_EFS_ROOT, else {_DEFAULT})")
-        command.add_argument("--to", metavar="[USER@]HOST:PATH", help="work on a store mounted on another host")
-        command.add_argument("--ssh", metavar="COMMAND", default="ssh", help="how to reach that host (default: ssh)")
-        command.add_argument("--python", metavar="COMMAND", default="python3", help="the Python there")
-        command.add_argument("--author", default="", help=argparse.SUPPRESS)  # who runs it on the near side of --to
+        add_store_options(command)
         add_arguments(command)
     return parser

@@ -8,7 +8,6 @@ from model_api.web.openapi import answer, problems
 from model_api.web.requests import current_service
 from model_api.web.responses import ApiResponse, json_response
 from model_api.web.schemas import CacheCleared, CacheQuery
-from model_api.web.security.operator import require_operator
 
 blueprint = APIBlueprint("cache", __name__, abp_tags=[Tag(name="operation")])
 
@@ -16,11 +15,10 @@ blueprint = APIBlueprint("cache", __name__, abp_tags=[Tag(name="operation")])
 @blueprint.delete(
     "/cache",
     summary="Forget cached answers",
-    description="Needs `Authorization: Bearer KEY` with the key of MODEL_API_OPERATOR_KEY.",
-    responses={**answer(CacheCleared, "How many answers were forgotten."), **problems(403, 404, 422, 503)},
+    description="Needs a key with the scope `operate`, whatever else is asked for.",
+    responses={**answer(CacheCleared, "How many answers were forgotten."), **problems(401, 403, 404, 422, 503)},
 )
 def clear(query: CacheQuery) -> ApiResponse:
-    require_operator()
     if query.model is not None and not NAME_PATTERN.fullmatch(query.model):
         raise UnknownModel(query.model[:64])
     return json_response({"removed": current_service().clear_cache(query.model)})

@@ -6,9 +6,11 @@ import flask
 from flask import current_app
 from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 
+from model_api.settings import Settings
 from model_api.web.openapi import build_document, text
 from model_api.web.problems import ROWS
 from model_api.web.responses import ApiResponse, json_response
+from model_api.web.security.scopes import OPERATE, WITHOUT_KEY, need_of
 
 blueprint = APIBlueprint("documents", __name__, abp_tags=[Tag(name="pages")])
 
@@ -31,4 +33,12 @@ def show_problem(slug: str) -> ApiResponse:
 
 def register(app: OpenAPI) -> None:
     app.register_api(blueprint)
-    app.extensions["model_api_document"] = cache(partial(build_document, app))  # made when first asked for
+    needs_key = partial(_needs_key, app.extensions["model_api_settings"])
+    app.extensions["model_api_document"] = cache(partial(build_document, app, needs_key))  # made when first asked for
+
+
+def _needs_key(settings: Settings, method: str, path: str) -> bool | None:
+    need = need_of(method.upper(), path.replace("{", "<").replace("}", ">"), settings.public)
+    if need in WITHOUT_KEY:
+        return False
+    return True if settings.auth == "required" or need == OPERATE else None

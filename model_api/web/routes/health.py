@@ -1,6 +1,7 @@
 """Liveness, readiness, the state of the shared file system, and the metrics. None of them waits for anything."""
 
 from dataclasses import asdict
+from typing import Any
 
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,6 +12,7 @@ from model_api.web.problems import Row, problem
 from model_api.web.requests import current_metrics, current_service
 from model_api.web.responses import ApiResponse, json_response
 from model_api.web.schemas import Alive, MountState, ReadinessState
+from model_api.web.security.gate import current_gate
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="operations")])
 NOT_READY = Row(503, "not-ready", "This instance is not ready", retry_after_s=5)
@@ -29,7 +31,11 @@ def healthz() -> ApiResponse:
 )
 def readyz() -> ApiResponse:
     found = current_service().readiness()
-    state = {"ready": found.ready, "draining": found.draining, "models": dict(found.models)}
+    state: dict[str, Any] = {"ready": found.ready, "draining": found.draining, "models": dict(found.models)}
+    gate = current_gate()
+    keys = gate.ring.state()
+    if keys.known or gate.settings.auth == "required":
+        state["keys"] = keys.detail
     if found.ready:
         return json_response(state)
     waiting = "it is shutting down" if found.draining else "models are still being loaded"
@@ -56,5 +62,8 @@ def show_metrics() -> ApiResponse:
     metrics.mount_up.set(mount.mounted)
     metrics.mount_age_s.set(float("nan") if mount.age_s is None else mount.age_s)
     metrics.ready.set(current_service().readiness().ready)
+    keys = current_gate().ring.state()
+    metrics.keys_up.set(keys.detail == "ok")
+    metrics.keys_age_s.set(float("nan") if keys.age_s is None else keys.age_s)
     metrics.lost_lines.set(StdoutHandler.lost_lines)
     return ApiResponse(metrics.render(), content_type=CONTENT_TYPE_LATEST)

@@ -10,7 +10,7 @@ from flask import request
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import ValidationError
 
-from model_api.errors import InvalidInput, NotSigned, UnknownJob
+from model_api.errors import Forbidden, InvalidInput, NotSigned, UnknownJob
 from model_api.jobs.documents import job_document
 from model_api.jobs.job import Status
 from model_api.jobs.objects import ObjectGone
@@ -76,6 +76,8 @@ def submit(body: JobBody) -> ApiResponse:
 def _submit_daily(body: JobBody) -> ApiResponse:
     if extra := sorted(body.model_fields_set - {"kind", "pipeline", "date"}):
         raise InvalidInput("what a daily job does, its pipeline says", f"/{extra[0]}")
+    if current_request().caller.models is not None:
+        raise Forbidden("a pipeline may ask any model, and this key is for some")
     if body.pipeline is None:
         raise InvalidInput("must be the name of a pipeline", "/pipeline")
     job, is_new = current_jobs().submit_daily(body.pipeline, body.date, current_owner())

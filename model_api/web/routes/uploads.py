@@ -35,6 +35,7 @@ _ANY_ID = "0" * 64
 def ask(body: UploadBody) -> ApiResponse:
     if body.job is not None:
         _check_job(body.job)
+        admit_job(body.job["kind"], body.job.get("model"))
     parts = current_jobs().parts
     upload = parts.uploads.ask(current_owner(), body.content_type, body.size, body.sha256, body.job)
     address = parts.upload_address(upload, body.method == "POST")
@@ -96,6 +97,13 @@ def _document(upload: Upload, status: str) -> dict[str, Any]:
         "sha256": upload.received_sha256 or upload.sha256,
         "expires": moment(upload.expires) if status == "waiting" else None,
     }
+
+
+def admit_job(kind: str, model: str | None) -> None:
+    """Whether the caller may ask the model of a job that will start by itself. Raises Forbidden, and what there is to
+    say where it names no model."""
+    if current_request().caller.models is not None:
+        current_request().context().admit(model or current_jobs().model_for(kind))
 
 
 def _check_job(given: dict[str, Any]) -> None:

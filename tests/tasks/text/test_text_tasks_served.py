@@ -100,7 +100,7 @@ def test_the_operator_clears_the_cache(api: Server) -> None:
     assert "age" not in api.post("/predict", body).headers
     assert "age" in api.post("/predict", body).headers
     client = api.client()
-    assert client.ask("DELETE", "/cache?model=kinds").status == 403
+    assert client.ask("DELETE", "/cache?model=kinds").status == 401
     cleared = client.ask("DELETE", "/cache?model=kinds", headers={"Authorization": f"Bearer {KEY}"})
     client.close()
     assert cleared.json()["removed"] >= 1
