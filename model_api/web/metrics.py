@@ -93,6 +93,16 @@ class Metrics:
             ["what"],
             registry=registry,
         )
+        self._add_gauges(registry)
+        self.loaded = LoadedModels()
+        registry.register(self.loaded)
+        self.mount_age_s.set(float("nan"))
+        # Children by label, kept because finding one costs more than counting with it.
+        self._by_request: dict[tuple[str, str, int], Counter] = {}
+        self._by_version: dict[tuple[str, str], _OfVersion] = {}
+
+    def _add_gauges(self, registry: CollectorRegistry) -> None:
+        """What is so at the moment of a scrape."""
         self.queue_entries = Gauge("model_api_queue_entries", "Requests waiting or running now.", registry=registry)
         self.mount_up = Gauge(
             "model_api_mount_up", "1 if the last look at the shared file system succeeded.", registry=registry
@@ -106,12 +116,6 @@ class Metrics:
         )
         self.ready = Gauge("model_api_ready", "1 if /readyz says ready.", registry=registry)
         self.lost_lines = Gauge("model_api_log_lines_lost", "Of the log, since the start.", registry=registry)
-        self.loaded = LoadedModels()
-        registry.register(self.loaded)
-        self.mount_age_s.set(float("nan"))
-        # Children by label, kept because finding one costs more than counting with it.
-        self._by_request: dict[tuple[str, str, int], Counter] = {}
-        self._by_version: dict[tuple[str, str], _OfVersion] = {}
 
     def observe_request(self, route: str | None, method: str, status: int) -> None:
         """`route` is the matched rule, None where none matched."""

@@ -27,8 +27,8 @@ def test_a_key_s_life(layout: Layout, capsys: pytest.CaptureFixture[str]) -> Non
     assert token not in told.err
     key = Keys.read(layout.keys).by_id[token[:15]]
     assert key.sha256 == hashlib.sha256(token[16:].encode()).hexdigest()
-    assert key.scopes == {"predict", "jobs", "status"}
-    assert key.models == {"a", "b"}
+    assert key.scopes == frozenset({"predict", "jobs", "status"})
+    assert key.models == frozenset({"a", "b"})
     assert key.expires == parse_moment("2100-01-01T00:00:00Z")
     assert key.rates == (Rate(100, 60), Rate(20000, 3600, "tokens"))
     assert token[16:] not in layout.keys.read_text()

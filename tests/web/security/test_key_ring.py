@@ -61,7 +61,7 @@ WAYS = (
 )
 
 
-@pytest.mark.parametrize("way", WAYS.split(","))
+@pytest.mark.parametrize("way", [*WAYS.split(","), "a pipe"])
 def test_a_broken_file_changes_nothing_and_is_told(way: str, store: KeyStore, tmp_path: Path) -> None:
     good, revoked = store.create("predict"), store.create("predict")
     store.revoke(revoked)
