@@ -116,8 +116,12 @@ class InvalidInput(CallerProblem):
     """A value of the body can't be served; `places` say which."""
 
 
-class OperatorOnly(CallerProblem):
-    """An operator's key is wanted."""
+class Unauthenticated(CallerProblem):
+    """A key is wanted, and none was sent, or none that is good."""
+
+
+class Forbidden(CallerProblem):
+    """The key is good, and not for this route or model."""
 
 
 class UnknownModel(CallerProblem):
@@ -207,6 +211,10 @@ class UnsupportedMediaType(CallerProblem):
 
 class TooManyRequests(CallerProblem):
     """More than this caller may ask for in a while."""
+
+
+class KeysUnknown(ServerProblem):
+    """The server never could read who may call."""
 
 
 class QueueFull(ServerProblem):

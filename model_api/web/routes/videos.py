@@ -8,11 +8,8 @@ from model_api.web.job_schemas import VideoKey, VideoType, VideoUpload
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import current_jobs, current_owner, own_origin
 from model_api.web.responses import ApiResponse, json_response
-<<<<<<< HEAD
 from model_api.web.routes import uploads
-=======
 from model_api.web.routes.uploads import admit_job
->>>>>>> 747c0f9 (Keys of callers: keys.json, scripts/keys, scopes decided for each route, revoked within seconds)
 
 blueprint = APIBlueprint("videos", __name__, abp_tags=[Tag(name="jobs")])
 TYPES = {"mp4": MP4, "mov": QUICKTIME, "avi": AVI}
