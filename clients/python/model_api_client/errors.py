@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model_api_client._headers import job_of, seconds_of
+
 
 class ModelApiError(Exception):
     """Root of the tree. `str(error)` is one line."""
@@ -81,8 +83,8 @@ class Problem(ModelApiError):
         self.title = str(document.get("title") or "")
         self.detail = str(document.get("detail") or self.title or f"status {status}")
         self.request_id: str | None = document.get("request_id") or headers.get("x-request-id")
-        self.retry_after_s = _seconds(headers.get("retry-after"))
-        self.job_id = _job_of(headers.get("location"))
+        self.retry_after_s = seconds_of(headers.get("retry-after"))
+        self.job_id = job_of(headers.get("location"))
         self.places = [
             Place(str(place.get("pointer", "")), str(place.get("detail", "")))
             for place in document.get("errors") or ()
@@ -294,13 +296,3 @@ def problem_of(status: int, document: Mapping[str, Any], headers: Mapping[str, s
 
 def _slug(document: Mapping[str, Any]) -> str:
     return str(document.get("type") or "").rpartition("/")[2]
-
-
-def _seconds(text: str | None) -> float | None:
-    """Retry-After in seconds; as a date it is nothing that this server sends."""
-    return float(text) if text and text.replace(".", "", 1).isdigit() else None
-
-
-def _job_of(location: str | None) -> str | None:
-    head, _, job_id = (location or "").rpartition("/jobs/")
-    return job_id if job_id.isalnum() and not head.strip("/") else None
