@@ -83,10 +83,12 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.url_map.strict_slashes = False  # /sim/ finds /sim
     app.extensions["model_api"] = service
     app.extensions["model_api_settings"] = settings
-    app.extensions["model_api_jobs"] = Jobs(service, settings, lambda: open_jobs(service, settings, problems.described))
+    guard_of = gate.register(app, settings).guard_of
+    app.extensions["model_api_jobs"] = Jobs(
+        service, settings, lambda: open_jobs(service, settings, problems.described, guard_of)
+    )
     app.extensions["model_api_metrics"] = metrics or Metrics()
     responses.register(app)
-    gate.register(app, settings)
     problems.register(app, {openai_shape.PREFIX: openai_shape.shaped})
     for module in (
         similarity,

@@ -6,6 +6,7 @@ ModelApiError
 │   ├── InvalidInput             the body is JSON, but a value of it can't be served; names the place
 │   ├── Unauthenticated          a key is wanted, and none came, or none that is good
 │   ├── Forbidden                the key is good, and not for this
+│   ├── TooManyRequests          more requests, or tokens, than the key may have in a while
 │   ├── UnknownModel             no such model is published
 │   ├── VersionNotLoaded         the model is known, that version (or canary) of it isn't loaded here
 │   ├── ModelRefused             published, and nothing of it can be served here, for good
@@ -79,6 +80,15 @@ class Unauthenticated(RequestError):
 
 class Forbidden(RequestError):
     """The key is good, and not for this route or model."""
+
+
+class TooManyRequests(RequestError):
+    """More requests, or tokens, than the key may have in a while. `headers` tell how it stands."""
+
+    def __init__(self, message: str, retry_after_s: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.headers = headers
 
 
 class UnknownModel(RequestError):

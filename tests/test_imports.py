@@ -49,6 +49,7 @@ LIBRARY_ONLY_IN = {
     "gunicorn": ("web/server",),
     "prometheus_client": ("web",),
     "redis": ("serving",),
+    "limits": ("web/security",),
     "av": ("compute/video",),
     "boto3": ("jobs/fleet",),
     "botocore": ("jobs/fleet",),

@@ -21,7 +21,7 @@ def ask_patiently(run: Run, call: Callable[[CallContext], Found], *, call_s: flo
             raise CallerLeft("nobody waits for this job")
         deadline = min(give_up, time.monotonic() + call_s)
         try:
-            return call(CallContext(deadline, CALLER, CALLER, run.has_left))
+            return call(CallContext(deadline, CALLER, CALLER, run.has_left, guard=run.guard))
         except DeadlineExceeded:
             if time.monotonic() >= give_up:
                 raise

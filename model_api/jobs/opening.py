@@ -24,7 +24,7 @@ from model_api.jobs.uploads import VALID_S, Address, Upload, Uploads
 from model_api.jobs.videos import VideoWork
 from model_api.jobs.work import FILE, Work, examine, request_for
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
-from model_api.serving.calls import CallContext, ModelService
+from model_api.serving.calls import UNGUARDED, CallContext, Guard, ModelService
 from model_api.settings import Settings
 
 VANISHED = "the worker that ran the job was not heard of any more"
@@ -88,11 +88,17 @@ def jobs_folder(settings: Settings) -> Path:
     return settings.jobs_dir or store.with_name(f"{store.name}.jobs")
 
 
-def open_jobs(service: ModelService, settings: Settings, problem_of: Described) -> Parts:
-    """As the settings say. Starts nothing. Raises JobsDown."""
-    if settings.jobs_table is None:
-        return open_embedded(service, settings, problem_of)
-    return open_fleet(service, settings, problem_of)
+def open_jobs(
+    service: ModelService,
+    settings: Settings,
+    problem_of: Described,
+    guard_of: Callable[[str], Guard] = lambda owner: UNGUARDED,
+) -> Parts:
+    """As the settings say; `guard_of` is told what the jobs of an owner cost. Starts nothing. Raises JobsDown."""
+    opened = open_embedded if settings.jobs_table is None else open_fleet
+    parts = opened(service, settings, problem_of)
+    parts.runner.guard_of = guard_of
+    return parts
 
 
 def open_embedded(service: ModelService, settings: Settings, problem_of: Described) -> Parts:

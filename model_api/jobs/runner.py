@@ -28,6 +28,7 @@ from model_api.errors import (
 from model_api.jobs.job import Job, Payload, Progress
 from model_api.jobs.queue import JobQueue
 from model_api.jobs.sweeping import Sweeper
+from model_api.serving.calls import UNGUARDED, Guard
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,11 @@ class Outcome:
 class Run:
     """One claimed job while it is worked on. The work asks it whether to go on, and tells it how far it got."""
 
-    def __init__(self, job: Job, run_also: Callable[[str], Job | None] = lambda job_id: None) -> None:
-        """`run_also` runs another job meanwhile, on the same thread; see Runner.run_one."""
+    def __init__(
+        self, job: Job, run_also: Callable[[str], Job | None] = lambda job_id: None, guard: Guard = UNGUARDED
+    ) -> None:
+        """`run_also` runs another job meanwhile, on the same thread; see Runner.run_one. `guard` is the owner's."""
+        self.guard = guard
         self.job = job
         self.run_also = run_also
         self._ended = threading.Event()
@@ -107,6 +111,7 @@ class Runner:
         sweep_every_s: float = TICK_S,
     ) -> None:
         """`stuck_s`: the lease of a run that makes no progress for so long is no longer kept."""
+        self.guard_of: Callable[[str], Guard] = lambda owner: UNGUARDED  # replaced before `start`, if at all
         self._queue = queue
         self._sweeper = sweeper
         self._work = work
@@ -173,7 +178,7 @@ class Runner:
 
     def _run(self, job: Job) -> Job | None:
         """Work on a claimed job until that is over, one way or the other; None if its lease was lost."""
-        run = Run(job, self.run_one)
+        run = Run(job, self.run_one, self.guard_of(job.owner))
         with self._lock:
             self._runs[job.id] = run
         if self._stopping.is_set():

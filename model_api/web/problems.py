@@ -40,6 +40,7 @@ ROWS: Mapping[type[Exception], Row] = {
     errors.InvalidInput: Row(422, "invalid-input", "A value of the body can't be served"),
     errors.Unauthenticated: Row(401, "unauthenticated", "A key is wanted"),
     errors.Forbidden: Row(403, "forbidden", "The key isn't for this"),
+    errors.TooManyRequests: Row(429, "too-many-requests", "More than the key may have", retry_after_s=1),
     errors.KeysUnknown: Row(503, "keys-unknown", "Who may call can't be read", retry_after_s=5),
     errors.UnknownModel: Row(404, "unknown-model", "No such model"),
     errors.VersionNotLoaded: Row(404, "version-not-loaded", "That version is not loaded here"),
@@ -181,6 +182,9 @@ def answer_error(error: Exception) -> ApiResponse:
         status = row.status if int(error.problem.get("status", 500)) < 500 else 500
         return problem(replace(row, status=status), str(error), {"error": dict(error.problem)})
     response = problem(row, str(error))
+    if isinstance(error, errors.TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+        current_request().limit_headers = error.headers
     if row.status == 401:
         response.headers["WWW-Authenticate"] = challenge(current_request().headers.get("Sec-Fetch-Mode"))
     if isinstance(error, errors.DeadlineExceeded) and error.job_id is not None:

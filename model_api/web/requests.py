@@ -36,6 +36,7 @@ class ApiRequest(flask.Request):
     answer: Answer | None = None
     caller: Caller = ANONYMOUS  # this and the next: once security/gate.py has looked
     guard: Guard = UNGUARDED
+    limit_headers: tuple[tuple[str, str], ...] = ()
     body_bytes = 0  # once it is read
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:

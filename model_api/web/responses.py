@@ -19,7 +19,8 @@ from model_api.web.requests import ApiRequest, current_metrics, current_request
 
 EXPOSED = (
     "X-Request-Id, X-Model, X-Model-Version, X-Model-Digest, X-Model-Precision, X-Model-Min-Cosine, X-Truncated, "
-    "Server-Timing, Age, Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied, WWW-Authenticate"
+    "Server-Timing, Age, Retry-After, Allow, Location, Content-Location, ETag, Preference-Applied, WWW-Authenticate, "
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy"
 )
 COMMON_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
@@ -92,6 +93,7 @@ def _finish(response: ApiResponse) -> ApiResponse:
     late = response.late_headers
     late.append(("X-Request-Id", request.id))
     late += COMMON_HEADERS
+    late += request.limit_headers
     headers = response.headers
     if "Cache-Control" not in headers:
         late.append(("Cache-Control", "no-store"))

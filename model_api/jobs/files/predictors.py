@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from model_api.errors import DeadlineExceeded, ForwardFailed, InvalidInput, LaneFailed, ModelApiError, RequestError
-from model_api.serving.calls import CallContext, ModelService
+from model_api.serving.calls import UNGUARDED, CallContext, Guard, ModelService
 
 CALLER = "jobs"  # all jobs and files of a server have one caller's share of it
 
@@ -124,13 +124,16 @@ class ServiceAsker:
         parameters: Mapping[str, Any],
         timeout_s: float = 600.0,
         has_left: Callable[[], bool] = lambda: False,
+        guard: Guard = UNGUARDED,
     ) -> None:
+        self._guard = guard
         self._service, self._model, self._parameters = service, model, parameters
         self._timeout_s = timeout_s
         self._has_left = has_left
 
     def ask(self, inputs: Sequence[Any]) -> list[Any]:
-        context = CallContext(time.monotonic() + self._timeout_s, CALLER, CALLER, self._has_left, no_cache=True)
+        until = time.monotonic() + self._timeout_s
+        context = CallContext(until, CALLER, CALLER, self._has_left, no_cache=True, guard=self._guard)
         try:
             return self.answers(inputs, context)
         except InvalidInput as error:

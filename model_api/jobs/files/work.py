@@ -154,7 +154,7 @@ class FileWork:
     ) -> Path:
         folder = self._scratch / run.job.id
         kind = BatchAsker if form == BATCH else ServiceAsker
-        asker = kind(self._service, address, work["parameters"], self._call_timeout_s, run.has_left)
+        asker = kind(self._service, address, work["parameters"], self._call_timeout_s, run.has_left, run.guard)
         file_run = FileRun(
             source,
             folder / "predictions",
@@ -208,7 +208,7 @@ class FileWork:
         return file
 
     def _context(self, run: Run) -> CallContext:
-        return CallContext(time.monotonic() + self._call_timeout_s, CALLER, CALLER, run.has_left)
+        return CallContext(time.monotonic() + self._call_timeout_s, CALLER, CALLER, run.has_left, guard=run.guard)
 
 
 def _outcome(job: Job, key: str, n_bytes: int, content_type: str, form: str, weights: Weights) -> Outcome:

@@ -9,7 +9,11 @@ from model_api.web.responses import ApiResponse
 
 PREFIX = "/v1/"
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-_CODES = {"unknown-model": "model_not_found", "queue-full": "rate_limit_exceeded"}
+_CODES = {
+    "unknown-model": "model_not_found",
+    "queue-full": "rate_limit_exceeded",
+    "too-many-requests": "rate_limit_exceeded",
+}
 
 
 def shaped(response: ApiResponse) -> ApiResponse:

@@ -15,12 +15,15 @@ from flask import Flask, current_app
 
 from model_api.errors import Forbidden, KeysUnknown, Unauthenticated
 from model_api.repository.keys import SCOPES, TOKEN_PATTERN, hash_of, moment
+from model_api.serving.calls import UNGUARDED, Guard
 from model_api.settings import Settings
 from model_api.settings.keys import first_key
 from model_api.web.callers import ANONYMOUS, Caller
 from model_api.web.requests import ApiRequest, current_request
 from model_api.web.security.credentials import Credential, credential_of
+from model_api.web.security.guards import JobGuard, RequestGuard
 from model_api.web.security.key_ring import KeyRing
+from model_api.web.security.limits import Limiter
 from model_api.web.security.scopes import OPERATE, STATUS, WITHOUT_KEY, need_of
 
 OPERATOR = Caller("operator", OPERATE)
@@ -30,26 +33,12 @@ _NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)
-class CallerGuard:
-    """What one key may ask, and how much."""
-
-    caller: Caller
-
-    def admit(self, model: str) -> None:
-        """Raises Forbidden."""
-        if model and self.caller.models is not None and model not in self.caller.models:
-            raise Forbidden(f"{self.caller.id} isn't for {model}, but for {', '.join(sorted(self.caller.models))}")
-
-    def spend(self, model: str, n_tokens: int) -> None:
-        """Nothing is counted."""
-
-
-@dataclass(frozen=True)
 class Gate:
     """Any thread; waits for nothing."""
 
     settings: Settings
     ring: KeyRing
+    limiter: Limiter
 
     def check(self, request: ApiRequest) -> None:
         """Note who calls. Raises Unauthenticated, Forbidden, KeysUnknown."""
@@ -65,8 +54,13 @@ class Gate:
                 raise Unauthenticated(f"send a key with the scope {_words(need)}, as Authorization: Bearer KEY")
             raise Forbidden(f"{caller.id} may {_words(caller.scopes)}; this needs {_words(need)}")
         request.caller = caller
-        if caller.models is not None:
-            request.guard = CallerGuard(caller)
+        if caller.models is not None or caller.rates:
+            request.guard = RequestGuard(caller, self.limiter, request)
+
+    def guard_of(self, owner: str) -> Guard:
+        """Of a job's owner, for what the job asks: its tokens count, and what was accepted is done."""
+        key = self.ring.get(owner)
+        return UNGUARDED if key is None or not key.rates else JobGuard(key.id, key.rates, self.limiter)
 
     def identify(self, credential: Credential) -> Caller | None:
         """Whom a credential names; None for what is no key. Raises Unauthenticated for one that isn't good, KeysUnknown
@@ -134,7 +128,7 @@ def current_gate() -> Gate:
     return cast(Gate, current_app.extensions["model_api_gate"])
 
 
-def register(app: Flask, settings: Settings) -> None:
+def register(app: Flask, settings: Settings) -> Gate:
     """Put the gate in front of the routes. Starts and reads nothing: `ring.start` does."""
     ring = KeyRing(
         settings.efs_root,
@@ -143,5 +137,7 @@ def register(app: Flask, settings: Settings) -> None:
         first=first_key(settings),
         required=settings.auth == "required",
     )
-    app.extensions["model_api_gate"] = gate = Gate(settings, ring)
+    limiter = Limiter(settings.cache, settings.cache_timeout_s)
+    app.extensions["model_api_gate"] = gate = Gate(settings, ring, limiter)
     app.before_request(lambda: gate.check(current_request()))
+    return gate

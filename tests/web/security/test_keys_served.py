@@ -160,3 +160,33 @@ def test_a_restart_without_the_store_knows_who_may_call(tmp_path: Path, tiny_sto
     with server(tmp_path / "api", **settings) as api:  # a new instance, which never saw it
         assert status(api, token) == 503
         assert api.post("/predict", BODY).status == 401
+
+
+def test_tokens_are_limited_whichever_way_they_are_asked_for(fleet: list[Server], store: KeyStore) -> None:
+    """By /predict, by /sim, and by a job, whose tokens count when it runs."""
+    api = fleet[0]
+    probe = store.create("predict")
+    wait_for([api], probe, 200)
+    n_tokens = api.post("/predict", BODY, **bearer(probe)).json()["usage"]["tokens"]
+    token = store.create("predict", "jobs", rates=f"{3 * n_tokens} tokens/day, 100/minute")
+    wait_until(partial(knows, api, token), within_s=EVERYWHERE_S, what="a key that is known")
+    first = api.post("/predict", BODY, **bearer(token))
+    assert first.headers["ratelimit-remaining"] == str(2 * n_tokens)
+    job = api.post("/jobs", {"kind": "predict", "model": "tiny", "inputs": ["a b d"]}, **bearer(token))
+    assert api.get(f"{job.headers['location']}?wait=20", **bearer(token)).json()["status"] == "succeeded"
+    assert api.post("/predict", {"model": "second", "inputs": ["a"]}, **bearer(token)).status == 200  # has its own
+    last = api.post("/predict", BODY, **bearer(token))
+    assert (last.status, last.headers["ratelimit-remaining"]) == (200, "0")
+    for path, body in (
+        ("/predict", BODY),
+        ("/sim", {"target": "a", "texts": ["b"], "model": "tiny"}),
+        ("/jobs", {"kind": "predict", **BODY}),
+    ):
+        over = api.post(path, body, **bearer(token))
+        assert (over.status, over.json()["type"]) == (429, "/problems/too-many-requests"), path
+        assert int(over.headers["retry-after"]) >= 1
+
+
+def knows(api: Api, token: str) -> bool:
+    """Whether the key is good there; costs none of its limits."""
+    return api.get("/jobs", **bearer(token)).status == 200
