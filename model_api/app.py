@@ -4,6 +4,7 @@ import logging
 
 from flask_openapi3 import Info, OpenAPI
 
+from model_api.history.opening import History
 from model_api.jobs.opening import open_jobs
 from model_api.jobs.start import Jobs
 from model_api.serving.calls import ModelService
@@ -44,9 +45,11 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     for name in unknown_settings():
         log.warning("no such setting", extra={"fields": {"name": name}})
     metrics = Metrics()
-    app = build_app(start_service(settings, metrics), settings, metrics)
+    history = History(settings, metrics)
+    app = build_app(start_service(settings, metrics, history.recorder), settings, metrics, history)
     app.extensions["model_api_gate"].ring.start()
     app.extensions["model_api_jobs"].start()
+    history.start()
     return app
 
 
@@ -57,13 +60,16 @@ def drain_app(app: OpenAPI) -> None:
 
 
 def stop_app(app: OpenAPI) -> None:
-    """End all that `create_app` started: the jobs, then the model processes."""
+    """End all that `create_app` started: the jobs, then the model processes, then the history of what they gave."""
     app.extensions["model_api_gate"].ring.stop()
     app.extensions["model_api_jobs"].stop()
     app.extensions["model_api"].stop()
+    app.extensions["model_api_history"].stop()
 
 
-def build_app(service: ModelService, settings: Settings, metrics: Metrics | None = None) -> OpenAPI:
+def build_app(
+    service: ModelService, settings: Settings, metrics: Metrics | None = None, history: History | None = None
+) -> OpenAPI:
     """The WSGI app over a service. Starts no thread, reads no file, asks the service nothing."""
     app = OpenAPI(
         "model_api",
@@ -87,7 +93,8 @@ def build_app(service: ModelService, settings: Settings, metrics: Metrics | None
     app.extensions["model_api_jobs"] = Jobs(
         service, settings, lambda: open_jobs(service, settings, problems.described, guard_of)
     )
-    app.extensions["model_api_metrics"] = metrics or Metrics()
+    app.extensions["model_api_metrics"] = metrics = metrics or Metrics()
+    app.extensions["model_api_history"] = history or History(settings, metrics)
     responses.register(app)
     problems.register(app, {openai_shape.PREFIX: openai_shape.shaped})
     for module in (

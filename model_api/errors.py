@@ -21,7 +21,8 @@ ModelApiError
 │   ├── UnknownUpload            this caller never asked for such an upload
 │   ├── UploadConflict           its bytes haven't come yet, or came already
 │   ├── UploadExpired            its bytes didn't come in time
-│   └── UploadRefused            its bytes aren't what was announced
+│   ├── UploadRefused            its bytes aren't what was announced
+│   └── UnknownPrediction        no such prediction is in the history
 ├── ServingError                 the caller did nothing wrong
 │   ├── QueueFull                too much is waiting already
 │   ├── DeadlineExceeded         no answer within the request's time limit
@@ -32,6 +33,7 @@ ModelApiError
 │   ├── CacheDown                the result cache can't be reached, and the request was about nothing else
 │   ├── JobsDown                 the place where jobs are kept can't be reached, is full, or can't be used
 │   ├── JobsFull                 too many jobs are waiting already
+│   ├── DatabaseDown             the history's database can't be reached, is full, or can't be used
 │   ├── WorkerVanished           who ran the job died or hung
 │   ├── KeysUnknown              who may call can't be read, and never could be
 │   ├── LeaseLost                somebody else decides about this job now; stays inside
@@ -174,6 +176,10 @@ class UploadRefused(RequestError):
     """The upload's bytes aren't what was announced; they were dropped."""
 
 
+class UnknownPrediction(RequestError):
+    """No such prediction is in the history, or no longer."""
+
+
 class ServingError(ModelApiError):
     """The caller did nothing wrong."""
 
@@ -218,6 +224,10 @@ class JobsDown(ServingError):
 
 class JobsFull(ServingError):
     """Too many jobs are waiting already; this one wasn't taken."""
+
+
+class DatabaseDown(ServingError):
+    """The database can't be reached, is full, too slow, or can't be used. What was to be written wasn't."""
 
 
 class WorkerVanished(ServingError):

@@ -50,6 +50,8 @@ LIBRARY_ONLY_IN = {
     "prometheus_client": ("web",),
     "redis": ("serving",),
     "limits": ("web/security",),
+    "sqlalchemy": ("database", "history"),
+    "alembic": ("database",),
     "av": ("compute/video",),
     "boto3": ("jobs/fleet",),
     "botocore": ("jobs/fleet",),
@@ -155,6 +157,7 @@ def test_the_web_process_never_imports_torch() -> None:
     tasks = "from model_api import tasks\n[tasks.find_task(name) for name in tasks.TASKS]"
     loaded = _modules_loaded_by(f"import model_api.app\n{tasks}")
     assert not loaded & {"torch", "transformers", "ctranslate2", "scipy", "pandas"}
+    assert not loaded & {"sqlalchemy", "alembic"}  # who keeps no history pays nothing for one
     assert "flask" in loaded
 
 

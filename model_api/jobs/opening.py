@@ -26,6 +26,7 @@ from model_api.jobs.work import FILE, Work, examine, request_for
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
 from model_api.serving.calls import UNGUARDED, CallContext, Guard, ModelService
 from model_api.settings import Settings
+from model_api.settings.folders import jobs_folder
 
 VANISHED = "the worker that ran the job was not heard of any more"
 STUCK_GRACE_S = 60.0
@@ -80,12 +81,6 @@ class Parts:
             self.notifier.stop()
         self.queue.records.close()
         self.close()
-
-
-def jobs_folder(settings: Settings) -> Path:
-    """Beside the local store, unless the settings say where."""
-    store = settings.local_store
-    return settings.jobs_dir or store.with_name(f"{store.name}.jobs")
 
 
 def open_jobs(

@@ -33,6 +33,17 @@ UNGUARDED = Unguarded()
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What the caller says of a call, for the history: where it comes from, whose text it is, what it is about, and
+    what would be right for each input."""
+
+    source: str = "job"
+    user: str | None = None
+    topic: str | None = None
+    references: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True)
 class CallContext:
     """Who asks, and until when an answer is of use. Shared with the batcher's threads.
 
@@ -48,6 +59,7 @@ class CallContext:
     no_cache: bool = False
     size_bytes: int = 0
     guard: Guard = UNGUARDED
+    origin: Origin = Origin()
 
     def admit(self, model: str) -> str:
         """`model` itself, if it may be asked; with or without a version. Raises Forbidden, TooManyRequests."""

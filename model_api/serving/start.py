@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from model_api.compute.processor import available_cores
+from model_api.history.recording import Recorder
 from model_api.instance.manager import Manager
 from model_api.serving.batching import Batcher
 from model_api.serving.cache import Cache
 from model_api.serving.cache_stores import open_store
+from model_api.serving.recorded import RecordedService
 from model_api.serving.scheduling import Scheduler
 from model_api.serving.scorer import Scorer
 from model_api.serving.service import Service
@@ -42,8 +44,9 @@ class Unobserved:
     def watch_queue(self, entries: Callable[[], float]) -> None: ...
 
 
-def start_service(settings: Settings, observer: Observer) -> Service:
-    """A running service; models load in the background. `stop` it to end the model processes."""
+def start_service(settings: Settings, observer: Observer, recorder: Recorder | None = None) -> Service:
+    """A running service; models load in the background. `stop` it to end the model processes. What it answers is noted
+    by `recorder`, where there is one."""
     lanes = settings.lanes or available_cores()
     scheduler = Scheduler(
         max_entries=settings.max_queue_entries, max_batch_tokens=settings.max_batch_tokens, lanes=lanes
@@ -58,7 +61,12 @@ def start_service(settings: Settings, observer: Observer) -> Service:
         on_loaded=observer.show_loaded,
     )
     manager.start()
-    return Service(settings, manager, batcher, Scorer(batcher.lanes_changed), open_cache(settings, observer))
+    parts = (settings, manager, batcher, Scorer(batcher.lanes_changed), open_cache(settings, observer))
+    if recorder is None:
+        return Service(*parts)
+    service = RecordedService(*parts)
+    service.recorder = recorder
+    return service
 
 
 def open_cache(settings: Settings, observer: Observer) -> Cache | None:

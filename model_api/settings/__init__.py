@@ -13,17 +13,11 @@ from model_api.errors import SettingsError
 from model_api.repository.environment import DEFAULT_ROOT
 from model_api.settings.address import Address
 from model_api.settings.cache import CacheSettings
+from model_api.settings.history import HistorySettings
 from model_api.settings.jobs import IN_ANY_CASE, JobSettings, SettingsPath
 from model_api.settings.keys import KeySettings
 
 PREFIX = "MODEL_API_"
-_NEVER_QUOTED = (
-    "MODEL_API_OPERATOR_KEY",
-    "MODEL_API_FIRST_KEY",
-    "MODEL_API_CACHE",
-    "MODEL_API_CACHE_SECRET",
-    "MODEL_API_NOTIFY_SECRET",
-)  # a URL may hold a password
 
 
 def _names(value: Any) -> Any:
@@ -43,7 +37,7 @@ Precision = Annotated[Literal["auto", "bfloat16", "float32", "int8"], IN_ANY_CAS
 LogFormat = Annotated[Literal["auto", "json", "text"], IN_ANY_CASE]
 
 
-class Settings(CacheSettings, JobSettings, KeySettings):
+class Settings(CacheSettings, JobSettings, KeySettings, HistorySettings):
     """All settings of one serving process. Immutable; shared by all threads. Made without `from_env`, it reads nothing.
 
     A field is read from MODEL_API_ and its name in capitals.
@@ -261,9 +255,10 @@ class Settings(CacheSettings, JobSettings, KeySettings):
 
 def _told(problem: Any) -> str:
     field = str(problem["loc"][0])
-    name = env_name(field) if field in Settings.model_fields else field
+    known = Settings.model_fields.get(field)
+    name = field if known is None else env_name(field)
     what = problem["msg"].removeprefix("Value error, ")
-    value = "..." if name in _NEVER_QUOTED else repr(problem["input"])
+    value = repr(problem["input"]) if known is None or known.repr else "..."  # it is a secret, or may hold one
     return f"{name}={value}: {what[:1].lower()}{what[1:]}"
 
 
@@ -286,6 +281,7 @@ def settings_table() -> str:
         CacheSettings,
         JobSettings,
         KeySettings,
+        HistorySettings,
     ]  # which come after what is Settings' own
     inherited = [name for subject in subjects for name in subject.model_fields]
     for name in [*(name for name in Settings.model_fields if name not in inherited), *inherited]:

@@ -108,5 +108,6 @@ class JobSettings(BaseSettings):
     )
     notify_secret: Key | None = Field(
         None,
+        repr=False,
         description="Key of the signature of what `notify` is told. Unset: the one in `<jobs dir>/notify-secret`.",
     )

@@ -4,7 +4,7 @@ Labels are bounded: routes are the app's own rules ("unmatched" for the rest), m
 versions come from answers and from the manager, never from what a caller wrote.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -48,6 +48,24 @@ class _OfVersion:
         self.tokens = metrics.tokens.labels(model, version)
 
 
+class _OfHistory:
+    """The metrics of what is kept of predictions."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.predictions = Counter(
+            "model_api_history_predictions",
+            "Predictions that the history kept, or lost: full (too many waited), refused (by the database), stopped.",
+            ["event"],
+            registry=registry,
+        )
+        self.shift = Gauge(
+            "model_api_history_shift",
+            "Population stability index of the last seven days against the seven before, of labels or scores.",
+            ["model", "of"],
+            registry=registry,
+        )
+
+
 class Metrics:
     """All metrics of one process; thread-safe. The manager and the batcher set theirs, the edge observes requests."""
 
@@ -86,6 +104,7 @@ class Metrics:
             ["event"],
             registry=registry,
         )
+        self._history = _OfHistory(registry)
         self.refusals = Counter(
             "model_api_refusals",
             "What the server refused before the application saw it: requests, connections, unsent answers (for want of"
@@ -129,6 +148,16 @@ class Metrics:
     def count_cache(self, event: str) -> None:
         """One event of the result cache, in cache.py's and cache_stores.py's words."""
         self.cache_events.labels(event).inc()
+
+    def count_history(self, event: str, n: int) -> None:
+        """So many predictions of the history were kept or lost, in recording.py's words."""
+        self._history.predictions.labels(event).inc(n)
+
+    def show_shifts(self, shifts: Mapping[tuple[str, str], float]) -> None:
+        """(model, "labels" or "scores") -> index; what isn't there any more is shown no longer."""
+        self._history.shift.clear()
+        for names, index in shifts.items():
+            self._history.shift.labels(*names).set(index)
 
     def count_refusal(self, what: str) -> None:
         """The server refused something by itself; `what` is one of a few words."""

@@ -60,6 +60,8 @@ ROWS: Mapping[type[Exception], Row] = {
     errors.UploadConflict: Row(409, "upload-conflict", "The upload came already, or hasn't come yet"),
     errors.UploadExpired: Row(410, "upload-expired", "The upload didn't come in time"),
     errors.UploadRefused: Row(422, "upload-refused", "The bytes are not what was announced"),
+    errors.UnknownPrediction: Row(404, "unknown-prediction", "No such prediction in the history"),
+    errors.DatabaseDown: Row(503, "database-down", "The history can't be kept or read now", retry_after_s=5),
     errors.QueueFull: Row(503, "queue-full", "Too much is waiting already", retry_after_s=1),
     errors.DeadlineExceeded: Row(504, "deadline-exceeded", "No answer within the time limit"),
     errors.ModelNotReady: Row(503, "model-not-ready", "The model is not loaded", retry_after_s=5),

@@ -14,9 +14,11 @@ from flask import current_app
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from model_api.errors import InvalidInput, MalformedRequest, UnknownModel
+from model_api.history.entries import clean
+from model_api.history.opening import History
 from model_api.jobs.start import Jobs
 from model_api.repository.manifest import NAME_PATTERN
-from model_api.serving.calls import UNGUARDED, Answer, CallContext, Guard, ModelService
+from model_api.serving.calls import UNGUARDED, Answer, CallContext, Guard, ModelService, Origin
 from model_api.serving.heavy_work import heavy_work
 from model_api.settings import Settings
 from model_api.web.callers import ANONYMOUS, Caller, caller_of, client_address
@@ -129,7 +131,25 @@ class ApiRequest(flask.Request):
             size_bytes=self.body_bytes,
             guard=self.guard,
             no_cache="no-cache" in self.environ.get("HTTP_CACHE_CONTROL", "").lower(),
+            origin=self.call_origin(),
         )
+
+    def call_origin(self) -> Origin:
+        """What X-Source, X-User and X-Topic say, as far as it can be kept: a history never fails a prediction."""
+        source, user, topic = (self.environ.get(f"HTTP_X_{name}") for name in ("SOURCE", "USER", "TOPIC"))
+        if source is None and user is None and topic is None:
+            return _UNTOLD
+        return Origin(_name(source, 64) or _UNTOLD.source, _name(user, 128), _name(topic, 128))
+
+
+_UNTOLD = Origin(source="api")
+
+
+def _name(header: str | None, max_chars: int) -> str | None:
+    """UTF-8, which headers carry as Latin-1."""
+    if not header:
+        return None
+    return clean(header.encode("latin-1", "replace").decode("utf-8", "replace"), max_chars) or None
 
 
 def current_request() -> ApiRequest:
@@ -143,6 +163,10 @@ def current_service() -> ModelService:
 
 def current_jobs() -> Jobs:
     return cast(Jobs, current_app.extensions["model_api_jobs"])
+
+
+def current_history() -> History:
+    return cast(History, current_app.extensions["model_api_history"])
 
 
 def own_origin() -> str:

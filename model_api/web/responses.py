@@ -30,7 +30,7 @@ COMMON_HEADERS = (
 )
 TAKEN = (
     "Content-Type, Accept, Authorization, X-Api-Key, Cache-Control, X-Canary-Key, X-Request-Id, Prefer, "
-    "Idempotency-Key, *"
+    "Idempotency-Key, X-Source, X-User, X-Topic, *"
 )
 PREFLIGHT_HEADERS = (
     ("Access-Control-Allow-Headers", TAKEN),

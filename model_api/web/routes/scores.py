@@ -1,5 +1,7 @@
 """POST /score: how close predictions come to what was wanted."""
 
+from dataclasses import replace
+
 from flask import current_app
 from flask_openapi3 import APIBlueprint, Tag
 
@@ -39,7 +41,8 @@ def _score(body: ScoreBody) -> ApiResponse:
     if body.model is None:
         items = service.scores(body.targets, body.predictions or [], "/predictions", context)
         return json_response(scores_document(items))
-    found = service.predict(body.model, body.inputs or [], body.parameters, context)
+    noted = replace(context, origin=replace(context.origin, references=body.targets))
+    found = service.predict(body.model, body.inputs or [], body.parameters, noted)
     items = service.scores(body.targets, predicted_texts(found), "/targets", context)
     return model_response(predicted_scores_document(items, found), found)
 
