@@ -52,6 +52,7 @@ LIBRARY_ONLY_IN = {
     "limits": ("web/security",),
     "sqlalchemy": ("database", "history"),
     "alembic": ("database",),
+    "psycopg": ("database",),
     "av": ("compute/video",),
     "boto3": ("jobs/fleet",),
     "botocore": ("jobs/fleet",),

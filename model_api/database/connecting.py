@@ -33,7 +33,15 @@ def open_engine(url: str) -> Engine:
         raise DatabaseDown(f"{driver} isn't installed: pip install -r requirements-database.txt")
     parsed = parsed.set(drivername=f"{name}+{driver}")
     arguments = _postgresql() if name == "postgresql" else _mysql()
-    return _engine(parsed, connect_args=arguments, isolation_level="READ COMMITTED", pool_pre_ping=True)
+    engine = _engine(parsed, connect_args=arguments, isolation_level="READ COMMITTED", pool_pre_ping=True)
+    if name == "postgresql":
+        from model_api.database.postgresql import BoundedConnection
+
+        @event.listens_for(engine, "do_connect")
+        def connect(dialect: Any, record: Any, given: Any, named: Any) -> Any:
+            return BoundedConnection.connect(*given, **named)
+
+    return engine
 
 
 def _engine(url: URL, **more: Any) -> Engine:

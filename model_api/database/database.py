@@ -10,7 +10,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from model_api.database.connecting import STATEMENT_TIMEOUT_S, WRITES, open_engine
+from model_api.database import connecting
+from model_api.database.connecting import WRITES, open_engine
 from model_api.database.upgrading import bring_up_to_date
 from model_api.errors import DatabaseDown
 
@@ -26,8 +27,12 @@ class Database:
         """Connects, and brings the schema up to this release's."""
         self._engine = open_engine(url)
         self.dialect = self._engine.dialect.name
-        with _told():
-            bring_up_to_date(self._engine)
+        try:
+            with _told():
+                bring_up_to_date(self._engine)
+        except BaseException:
+            self.close()
+            raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -36,7 +41,7 @@ class Database:
                 yield connection
                 return
             raw: Any = connection.connection.dbapi_connection
-            give_up = time.monotonic() + STATEMENT_TIMEOUT_S
+            give_up = time.monotonic() + connecting.STATEMENT_TIMEOUT_S
             raw.set_progress_handler(lambda: time.monotonic() > give_up, _SQLITE_STEPS)
             try:
                 yield connection

@@ -5,6 +5,7 @@ A step must leave what the release before reads and writes: during a deployment 
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _TABLE = "history_schema"  # names the last step that was taken
 _LOCK = 7_265_731_902  # any number, the same in every release
 _LOCK_NAME = "model_api.history_schema"
 _LOCK_WAIT_S = 60
+_ALEMBIC = threading.Lock()  # its context is the process'
 
 
 def steps() -> list[str]:
@@ -59,7 +61,7 @@ def _upgrade(connection: Connection) -> None:
     def to_the_last(revision: Any, context: Any) -> Any:
         return scripts._upgrade_revs("head", revision)  # as Alembic's own manual has it
 
-    with EnvironmentContext(Config(), scripts, fn=to_the_last) as environment:
+    with _ALEMBIC, EnvironmentContext(Config(), scripts, fn=to_the_last) as environment:
         environment.configure(connection=connection, version_table=_TABLE, transactional_ddl=True)
         with environment.begin_transaction():
             environment.run_migrations()

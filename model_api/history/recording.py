@@ -17,7 +17,7 @@ BATCH_ROWS = 500
 BATCH_S = 1.0
 MAX_ROWS = 20_000  # that wait, in all
 MAX_BYTES = 64 * 2**20  # that they take, about
-MAX_SOURCES = 50  # that are told apart; who made up more would fill the sums
+MAX_SOURCES = 50  # that are told apart within an hour; who made up more would fill the sums
 MAX_GIVE_UP_S = 5.0  # at the end, for what waits still
 _RETRY_S = (1.0, 2.0, 5.0, 10.0)
 _REST_EVERY = 4  # rows; then requests have the interpreter
@@ -50,6 +50,7 @@ class Recorder:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history-writer", daemon=True)
         self._sources: set[str] = set()
+        self._sources_hour = 0
         self._random = random.Random()  # noqa: S311 - a sample, no secret
 
     def start(self) -> None:
@@ -117,6 +118,9 @@ class Recorder:
     def _rows_of(self, batch: Sequence[Entry]) -> list[Row]:
         pace = _Pace()
         rows = [row for entry in batch for row in rows_of(entry, self._keeping, pace)]
+        if rows and rows[-1]["hour"] != self._sources_hour:
+            self._sources_hour = rows[-1]["hour"]
+            self._sources.clear()
         for row in rows:
             row["source"] = bounded(row["source"], self._sources)
         return rows

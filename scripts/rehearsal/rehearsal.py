@@ -112,7 +112,7 @@ class Rehearsal:
         wheels = CACHE / "wheelhouse"
         locked = [
             (owner.folder / name).read_bytes()
-            for name in ("requirements.txt", "requirements-torch.txt", "requirements-fleet.txt")
+            for name in ("requirements.txt", *(f"requirements-{name}.txt" for name in ("torch", "fleet", "database")))
         ]
         sums = hashlib.sha256(b"".join(locked)).hexdigest()[:16]
         if not list(wheels.glob(f"*-{sums}/SHA256SUMS")):

@@ -62,11 +62,13 @@ class Instance:
         self.registry.add_wheel("cloud", "3.0", requires="toy")
         self.registry.add_wheel("toy", "2.0", content="newer than the lock")
         (self.bundle / "requirements-fleet.txt").write_text("cloud==3.0\n")
+        self.registry.add_wheel("driver", "4.0", requires="toy")
+        (self.bundle / "requirements-database.txt").write_text("driver==4.0\n")
         (self.bundle / "requirements.lock").unlink(missing_ok=True)
 
     @property
     def key(self) -> str:
-        names = ("requirements.txt", "requirements-torch.txt", "requirements-fleet.txt")
+        names = ("requirements.txt", *(f"requirements-{name}.txt" for name in ("torch", "fleet", "database")))
         lock = b"".join((self.bundle / name).read_bytes() for name in names)
         return f"{PLATFORM}-{hashlib.sha256(lock).hexdigest()[:16]}"
 
@@ -165,7 +167,7 @@ def test_a_wheelhouse_holds_all_that_an_instance_installs(instance: Instance) ->
     house = instance.folder / "efs/wheelhouse"
     filled = instance.fill_wheelhouse(house)
     assert filled.returncode == 0, filled.stderr
-    assert f"4 wheels in {house}/{instance.key}" in filled.stdout
+    assert f"5 wheels in {house}/{instance.key}" in filled.stdout
     instance.properties |= {"WHEELHOUSE": str(house), "TORCH_INDEX_URL": "file:///nowhere"}
     done = instance.run()
     assert done.returncode == 0, done.stderr
@@ -176,6 +178,9 @@ def test_a_wheelhouse_holds_all_that_an_instance_installs(instance: Instance) ->
     installing = instance.pip_install("file:///nowhere", "requirements-fleet.txt")
     assert installing.returncode == 0, installing.stderr
     assert instance.installed() == {"cloud": "", "rough": "built", "torch": "CPU", "toy": ""}
+    installing = instance.pip_install("file:///nowhere", "requirements-database.txt")
+    assert installing.returncode == 0, installing.stderr
+    assert instance.installed() == {"cloud": "", "driver": "", "rough": "built", "torch": "CPU", "toy": ""}
 
 
 def test_a_wheelhouse_is_not_filled_with_what_isnt_locked(instance: Instance) -> None:

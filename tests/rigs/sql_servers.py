@@ -8,9 +8,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import create_engine, text
 
 from tests.needs import missing
 from tests.rigs.free_port import free_port
@@ -22,17 +25,38 @@ _USER = "nobody"  # whom root starts them as: they refuse to run as root
 
 @dataclass(frozen=True)
 class SqlServer:
-    """`url` is of an empty database, as MODEL_API_DATABASE_URL takes it."""
+    """`url` is of a database, as MODEL_API_DATABASE_URL takes it; `admin_url` of one who may do everything."""
 
     url: str
+    admin_url: str
     process: subprocess.Popen[bytes]
+
+    def _signal(self, number: int) -> None:
+        """To the server and its children, which are sessions of their own."""
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if self.process.pid in (int(stat.parent.name), int(fields[1])):
+                    os.kill(int(stat.parent.name), number)
+
+    def new_database(self) -> str:
+        """The URL of another, empty one."""
+        name = f"h_{uuid.uuid4().hex[:12]}"
+        self.administer(f"CREATE DATABASE {name}")
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def administer(self, statement: str) -> None:
+        engine = create_engine(self.admin_url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
 
     def freeze(self) -> None:
         """It accepts connections from now on, and answers nothing."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.killpg(self.process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -47,7 +71,8 @@ def postgresql() -> Iterator[SqlServer]:
         command = [binaries["postgres"], "-D", str(data), "-p", str(port), "-k", str(folder)]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=50"]
         with _server(command, folder, port) as process:
-            yield SqlServer(f"postgresql://history@127.0.0.1:{port}/postgres", process)
+            url = f"postgresql://history@127.0.0.1:{port}/postgres"
+            yield SqlServer(url, url.replace("postgresql:", "postgresql+psycopg:"), process)
 
 
 @contextlib.contextmanager
@@ -59,14 +84,24 @@ def mariadb() -> Iterator[SqlServer]:
         _run([binaries["mariadb-install-db"], *common, "--auth-root-authentication-method=normal", "--skip-test-db"])
         begin = folder / "begin.sql"
         begin.write_text(
-            "CREATE DATABASE history CHARACTER SET latin1;\n"  # as an old server has it: we ask for UTF-8 ourselves
-            "CREATE USER history@'%' IDENTIFIED BY 'a secret/of:ours';\nGRANT ALL ON history.* TO history@'%';\n"
+            "CREATE DATABASE h_first;\n"
+            "CREATE USER history@'%' IDENTIFIED BY 'a secret/of:ours';\nGRANT ALL ON `h\\_%`.* TO history@'%';\n"
+            "CREATE USER admin@'%' IDENTIFIED BY 'admin';\nGRANT ALL ON *.* TO admin@'%';\n"
         )
         begin.chmod(0o644)
-        command = [binaries["mariadbd"], *common, f"--port={port}", f"--socket={folder}/socket", f"--init-file={begin}"]
+        command = [
+            binaries["mariadbd"],
+            *common,
+            "--character-set-server=latin1",
+            f"--port={port}",
+            f"--socket={folder}/socket",
+            f"--init-file={begin}",
+        ]
         command += ["--bind-address=127.0.0.1", f"--pid-file={folder}/pid", "--skip-name-resolve"]
         with _server(command, folder, port) as process:
-            yield SqlServer(f"mysql://history:a%20secret%2Fof%3Aours@127.0.0.1:{port}/history", process)
+            where = f"127.0.0.1:{port}/h_first"
+            url = f"mysql://history:a%20secret%2Fof%3Aours@{where}"
+            yield SqlServer(url, f"mysql+pymysql://admin:admin@{where}", process)
 
 
 def _binaries(*names: str, folders: list[Path]) -> dict[str, str]:
