@@ -12,6 +12,7 @@ from model_api.errors import DatabaseDown
 CONNECT_TIMEOUT_S = 5
 LOCK_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
+GRACE_S = 2.0  # within which the server itself ends a statement that takes too long
 POOL_SIZE = 5
 WRITES = "writes"  # execution option: this transaction will write
 
@@ -39,7 +40,9 @@ def open_engine(url: str) -> Engine:
 
         @event.listens_for(engine, "do_connect")
         def connect(dialect: Any, record: Any, given: Any, named: Any) -> Any:
-            return BoundedConnection.connect(*given, **named)
+            connection = BoundedConnection.connect(*given, **named)
+            connection.limit_s = STATEMENT_TIMEOUT_S + GRACE_S
+            return connection
 
     return engine
 

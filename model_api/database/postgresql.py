@@ -5,19 +5,16 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from model_api.database import connecting
-
-GRACE_S = 2.0  # the server itself should have ended the statement before
-
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """One for which nobody waits longer than a statement may take."""
+    """One for which nobody waits longer than `limit_s`."""
+
+    limit_s = 60.0
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """As its base has it; all waiting for the server goes through here."""
-        limit_s = connecting.STATEMENT_TIMEOUT_S + GRACE_S
         try:
-            return super().wait(gen, interval, limit_s if timeout is None else timeout)
+            return super().wait(gen, interval, self.limit_s if timeout is None else timeout)
         except errors._WaitTimeout as error:
             self.close()  # an answer that comes later would be taken for the next one's
-            raise psycopg.OperationalError(f"no answer within {limit_s:g} s") from error
+            raise psycopg.OperationalError(f"no answer within {self.limit_s:g} s") from error

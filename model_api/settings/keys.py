@@ -41,6 +41,7 @@ class KeySettings(BaseSettings):
     )
     first_key: FirstKey | None = Field(
         None,
+        repr=False,
         description="`mk_<id>:<sha256>` of a key that may do everything, whatever `keys.json` says unless it is "
         "revoked there; `scripts/create-efs` makes one.",
     )
