@@ -15,7 +15,7 @@ import numpy as np
 from model_api.errors import DeadlineExceeded, ForwardFailed, LaneFailed, ModelNotReady, QueueFull
 from model_api.processes import messages
 from model_api.tasks.contract import Array
-from model_api.tasks.text.encoding import ArrivedText, Encoded, time_left_s
+from model_api.tasks.text.encoding import ArrivedText, Encoded, LocatedText, time_left_s
 
 ANSWER_TIMEOUT_S = 5.0  # for a piece, which takes a tenth of a second
 SLOWEST_CHARS_PER_S = 100_000  # of a text that is longer than a piece; usual are a million
@@ -70,8 +70,28 @@ class EncodingProcess:
             encoded += [ArrivedText(ids, (lead, trail)) for ids, (lead, trail) in zip(arrays, ends, strict=True)]
         return encoded
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._ask({}, [np.asarray(ids, np.int32)])[0]["text"])
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        return str(self._ask({"skip_special": skip_special}, [np.asarray(ids, np.int32)])[0]["text"])
+
+    def locate(self, texts: Sequence[str]) -> Sequence[LocatedText]:
+        found: list[LocatedText] = []
+        for piece in _pieces(texts):
+            timeout_s = ANSWER_TIMEOUT_S + sum(map(len, piece)) / SLOWEST_CHARS_PER_S
+            header, tables = self._ask({"texts": piece, "located": True}, timeout_s=timeout_s)
+            self.n_special = header["n_special"]
+            for (ids, starts, ends, words, special), pieces in zip(tables, header["pieces"], strict=True):
+                found.append(LocatedText(ids, starts, ends, words, special, pieces))
+        return found
+
+    def join(self, pieces: Sequence[Sequence[str]]) -> Sequence[str]:
+        joined: list[str] = []
+        for start in range(0, len(pieces), PIECE_TEXTS):
+            joined += self._ask({"join": pieces[start : start + PIECE_TEXTS]})[0]["texts"]
+        return joined
+
+    def ids_of(self, tokens: Sequence[str]) -> Sequence[int | None]:
+        found: Sequence[int | None] = self._ask({"tokens": list(tokens)})[0]["ids"]
+        return found
 
     def _ask(
         self, header: Mapping[str, Any], arrays: Sequence[Array] = (), timeout_s: float = ANSWER_TIMEOUT_S

@@ -55,6 +55,26 @@ TASKS: Mapping[str, KnownTask] = {
     "reranking": KnownTask(
         "text.reranking", (), ("activation", "int8_min_cosine"), needs_architecture="ForSequenceClassification"
     ),
+    "token-classification": KnownTask(
+        "text.token_classification",
+        ("ForTokenClassification",),
+        ("aggregation_strategy", "int8_min_cosine", "labels"),
+        needs_architecture="ForTokenClassification",
+    ),
+    "question-answering": KnownTask(
+        "text.question_answering",
+        ("ForQuestionAnswering",),
+        ("handle_impossible_answer", "int8_min_cosine"),
+        needs_architecture="ForQuestionAnswering",
+    ),
+    "zero-shot-classification": KnownTask(
+        "text.zero_shot_classification",
+        (),
+        ("candidate_labels", "hypothesis_template", "int8_min_cosine", "labels"),
+        needs_architecture="ForSequenceClassification",
+    ),
+    "fill-mask": KnownTask("text.fill_mask", (), ("int8_min_cosine",), needs_architecture="ForMaskedLM"),
+    "feature-extraction": KnownTask("text.feature_extraction", (), ("int8_min_cosine",)),
     "summarization": KnownTask(
         "text.summarization",
         ("T5ForConditionalGeneration",),

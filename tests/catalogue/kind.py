@@ -1,5 +1,6 @@
 """What an entry of the catalogue is, and the libraries whose answers are the right ones."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,16 @@ def classifier(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any
     return [sorted(pipe([one], top_k=None, truncation=True)[0], key=lambda row: row["label"]) for one in as_it_takes]
 
 
+def token_classifier(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """transformers' pipeline: every token, or every entity."""
+    import transformers
+
+    pipe = transformers.pipeline("token-classification", str(folder), device="cpu", dtype="float32")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tokenizer does not support real words")
+        return [pipe(text, **parameters) for text in inputs]
+
+
 def cross_encoder(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
     """sentence-transformers' scores of each query with its texts, each pair by itself."""
     import sentence_transformers
@@ -89,6 +100,11 @@ def cross_encoder(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, 
 
 def difference(got: Any, wanted: Any) -> float:
     """The largest between two predictions; infinite where they aren't of one shape."""
+    if isinstance(wanted, dict):
+        return _of_fields(got, wanted)
+    if isinstance(wanted, list) and isinstance(got, list) and all(isinstance(one, dict) for one in wanted):
+        same = len(got) == len(wanted)
+        return max((_of_fields(*pair) for pair in zip(got, wanted, strict=True)), default=0.0) if same else float("inf")
     if isinstance(got, dict) and "scores" in got:
         got = got["scores"]
     if isinstance(got, dict):
@@ -98,3 +114,18 @@ def difference(got: Any, wanted: Any) -> float:
         return max((abs(a["score"] - b["score"]) for a, b in pairs), default=float("inf"))
     a, b = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
     return float(np.abs(a - b).max()) if a.shape == b.shape and np.isfinite(a).all() else float("inf")
+
+
+def _of_fields(got: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:
+    """Of two objects: the difference of their scores, infinite where anything else differs."""
+    inner = [pair.get("answers") or [] for pair in (got, wanted)]
+    exact = [key for key in wanted if key not in ("score", "scores", "answers")]
+    if got.keys() != wanted.keys() or len(inner[0]) != len(inner[1]) or any(got[key] != wanted[key] for key in exact):
+        return float("inf")
+    found = [_of_fields(*pair) for pair in zip(*inner, strict=True)]
+    found += [
+        float(np.abs(np.asarray(got[key], np.float64) - np.asarray(wanted[key], np.float64)).max())
+        for key in ("score", "scores")
+        if key in wanted
+    ]
+    return max(found)

@@ -103,7 +103,7 @@ CLASSIFIERS = [
     Kind("classifier, a chat template beside", then(_BERT, write("generation_config.json", {})), classifier),
     *(
         Kind(f"for another task, {architecture}", encoder("bert", model_class=architecture), refused="no task is known")
-        for architecture in ("BertForTokenClassification", "BertForQuestionAnswering", "BertForMultipleChoice")
+        for architecture in ("BertForMultipleChoice", "BertForNextSentencePrediction")
     ),
     Kind(
         "for another task, BertForTokenClassification named a classifier",
@@ -119,16 +119,6 @@ CLASSIFIERS = [
     Kind(
         "for another task, BertLMHeadModel",
         encoder("bert", model_class="BertLMHeadModel", is_decoder=True),
-        refused="no task is known",
-    ),
-    Kind(
-        "for another task, T5ForTokenClassification",
-        encoder("t5", tokenizer="T5Tokenizer", model_class="T5ForTokenClassification", **T5),
-        refused="no task is known",
-    ),
-    Kind(
-        "for another task, T5ForQuestionAnswering",
-        encoder("t5", tokenizer="T5Tokenizer", model_class="T5ForQuestionAnswering", **T5),
         refused="no task is known",
     ),
     Kind(

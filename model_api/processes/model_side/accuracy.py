@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from model_api.repository.manifest import Manifest
 from model_api.tasks import find_task
 
 Rows = npt.NDArray[np.float64]
+_MAX_TOKEN_ROWS = 1000  # all pairs of them are compared
 _SAMPLE_TEXTS = Path(__file__).with_name("sample_texts.txt")
 
 
@@ -61,9 +63,18 @@ def measure(folder: Path, manifest: Manifest, texts: Sequence[str], precision: s
         model = task.load_model(folder, manifest, asked)
         if model.precision_reason:
             raise Refused("", model.precision_reason)
-        return np.stack(list(model.forward(prepared.arrays, prepared.parameters))).astype(np.float64)
+        return _stacked(list(model.forward(prepared.arrays, prepared.parameters)))
 
-    return compare(rows("float32"), rows(precision), precision, are_scores=manifest.task == "text-classification")
+    are_scores = manifest.task in ("text-classification", "token-classification")
+    return compare(rows("float32"), rows(precision), precision, are_scores=are_scores)
+
+
+def _stacked(outputs: Sequence[npt.NDArray[Any]]) -> Rows:
+    """[texts, n], or of outputs [length, n] that answer for every token, the tokens of all texts; not all of them."""
+    if outputs[0].ndim == 1:
+        return np.stack(outputs).astype(np.float64)
+    rows = np.concatenate(outputs).astype(np.float64)
+    return rows[:: max(1, len(rows) // _MAX_TOKEN_ROWS)]
 
 
 def _read_texts(file: Path) -> list[str]:

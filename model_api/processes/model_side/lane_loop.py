@@ -32,7 +32,15 @@ def run_encoder(connection: socket.socket, encoder: Encoder) -> None:
 
     def encode(header: Mapping[str, Any], arrays: Sequence[Array]) -> Reply:
         if arrays:
-            return {"text": encoder.decode(arrays[0].tolist())}, []
+            return {"text": encoder.decode(arrays[0].tolist(), header["skip_special"])}, []
+        if "join" in header:
+            return {"texts": encoder.join(header["join"])}, []
+        if "tokens" in header:
+            return {"ids": encoder.ids_of(header["tokens"])}, []
+        if header.get("located"):
+            found = encoder.locate(header["texts"])
+            tables = [np.stack([one.ids, one.starts, one.ends, one.words, one.special]) for one in found]
+            return {"n_special": encoder.n_special, "pieces": [one.pieces for one in found]}, tables
         encoded = encoder.encode(header["texts"])
         ids = [np.asarray(one.ids, np.int32) for one in encoded]
         return {"n_special": encoder.n_special, "ends": [one.ends for one in encoded]}, ids

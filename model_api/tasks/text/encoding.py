@@ -56,6 +56,23 @@ class Encoded(Protocol):
         """How many special tokens stand before and after the text."""
 
 
+@dataclass(frozen=True)
+class LocatedText:
+    """One text's tokens, special ones included, and where each of them stands. Arrays have a row per token."""
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int32]  # characters of the text
+    ends: npt.NDArray[np.int32]
+    words: npt.NDArray[np.int32]  # the number of its word, -1 for none
+    special: npt.NDArray[np.int32]  # 1 for what the template added
+    pieces: Sequence[str]  # the tokens themselves, as the vocabulary has them
+
+    def inner(self) -> tuple[int, int]:
+        """Where the text's own tokens begin and end."""
+        n_lead, n_trail = special_ends(self.special.tolist())
+        return n_lead, len(self.ids) - n_trail
+
+
 class Encoder(Protocol):
     """Called on many threads at once. Raises ForwardFailed for a text that the tokenizer fails on; where it runs in
     another process also QueueFull, DeadlineExceeded, LaneFailed and ModelNotReady."""
@@ -66,8 +83,16 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> Sequence[Encoded]: ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated tokens, special ones left out."""
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """The text of tokens; of generated ones, special ones are left out."""
+
+    def locate(self, texts: Sequence[str]) -> Sequence[LocatedText]: ...
+
+    def join(self, pieces: Sequence[Sequence[str]]) -> Sequence[str]:
+        """What each of some lists of pieces reads as."""
+
+    def ids_of(self, tokens: Sequence[str]) -> Sequence[int | None]:
+        """Of whole tokens as the vocabulary has them; None for one that isn't in it."""
 
 
 class _LocalText:
@@ -112,9 +137,30 @@ class LocalEncoder:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._adds_special)
             return [_LocalText(encoding) for encoding in encodings]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         with _as_failure():
-            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+
+    def locate(self, texts: Sequence[str]) -> Sequence[LocatedText]:
+        with _as_failure():
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=self._adds_special)
+            return [self._located(encoding) for encoding in encodings]
+
+    def _located(self, encoding: Encoding) -> LocatedText:
+        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int32)
+        pieces = [str(self._tokenizer.id_to_token(index)) for index in encoding.ids]
+        special = np.array(encoding.special_tokens_mask, np.int32)
+        return LocatedText(np.array(encoding.ids, np.int32), offsets[:, 0], offsets[:, 1], words, special, pieces)
+
+    def join(self, pieces: Sequence[Sequence[str]]) -> Sequence[str]:
+        decoder = self._tokenizer.decoder
+        with _as_failure():
+            return [" ".join(one) if decoder is None else str(decoder.decode(list(one))) for one in pieces]
+
+    def ids_of(self, tokens: Sequence[str]) -> Sequence[int | None]:
+        with _as_failure():
+            return [self._tokenizer.token_to_id(token) for token in tokens]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
 from model_api.tasks.parameters import TextParameters, check_defaults, pointer_to, read_parameters
 from model_api.tasks.text.encoder_task import EncoderTask
+from model_api.tasks.text.labels import entailment_of, read_labels
 from model_api.tasks.text.pair_frame import has_frame, write_frame
 from model_api.tasks.text.pairs import PairTokenizer, TextPair, read_pair
 from model_api.tasks.text.tokenization import TextTokenizer, check_text, read_json
@@ -33,39 +34,12 @@ _NO_TYPES = (
 )
 
 
-def read_labels(folder: Path, manifest: Manifest) -> list[str]:
-    """The labels in the order of the model's outputs. Raises Refused."""
-    config = read_json(folder / "config.json", {})
-    names = config.get("id2label")
-    if "labels" in manifest.options:
-        labels = manifest.options["labels"]
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels) or not labels:
-            raise Refused("manifest.json", "labels must be a list of names")
-        if isinstance(names, dict) and len(names) != len(labels):
-            raise Refused("manifest.json", f"{len(labels)} labels for {len(names)} outputs")
-        return labels
-    if names is None:
-        return [f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))]
-    try:
-        labels = [str(names[key]) for key in sorted(names, key=int)]
-        if sorted(map(int, names)) != list(range(len(names))) or not labels:
-            raise ValueError("gaps")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Refused("config.json", "id2label must map 0, 1, 2, ... to names") from error
-    return labels
-
-
 def read_activation(folder: Path, n_labels: int) -> str:
     """What makes scores of the outputs: none, sigmoid or softmax; the rule is transformers' own."""
     kind = read_json(folder / "config.json", {}).get("problem_type")
     if kind == "regression":
         return "none"
     return "sigmoid" if kind == "multi_label_classification" or n_labels == 1 else "softmax"
-
-
-def entailment_of(labels: Sequence[str]) -> int | None:
-    """The output that says that one text follows from another; None for a model of something else."""
-    return next((i for i, label in enumerate(labels) if label.lower().startswith("entail")), None)
 
 
 def normalize_tweet(text: str) -> str:

@@ -15,11 +15,12 @@ from model_api.repository.loaded_files import reader_of
 from model_api.repository.manifest import MANIFEST_NAME
 from model_api.repository.sentence_modules import SentenceModules, read_modules
 from model_api.tasks.contract import Limits
-from model_api.tasks.text.encoding import MAX_CONFIG_BYTES, Encoded, Encoder, LocalEncoder
+from model_api.tasks.text.encoding import MAX_CONFIG_BYTES, Encoded, Encoder, LocalEncoder, LocatedText
 
 Ids = Sequence[int] | npt.NDArray[np.int32]
 MAX_STATIC_TOKENS = 1_000_000  # a mean of rows has no positions
 DEFAULT_MAX_TOKENS = 512  # where no file of the model's says anything
+_NOTHING_LEFT = "text is empty but for characters that the model's tokenizer drops"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class TextTokenizer:
     def _tokens_of(self, encoded: Encoded, pointer: str) -> Ids:
         """Raises InvalidInput at `pointer` if nothing is left of the text: the answer would be about no text at all."""
         if len(encoded.ids) <= self._encoder.n_special:
-            raise InvalidInput("text is empty but for characters that the model's tokenizer drops", pointer)
+            raise InvalidInput(_NOTHING_LEFT, pointer)
         return encoded.ids
 
     def encode_bare(self, texts: Sequence[Any], pointers: Sequence[str]) -> list[Ids]:
@@ -102,14 +103,33 @@ class TextTokenizer:
             found.append(row[lead : len(row) - trail])
         return found
 
+    def locate(self, texts: Sequence[Any], pointers: Sequence[str]) -> Sequence[LocatedText]:
+        """Tokens with the model's special ones and where they stand, however many. Raises InvalidInput at the text's
+        pointer."""
+        for text, pointer in zip(texts, pointers, strict=True):
+            check_text(text, pointer, self._max_text_chars)
+        found = self._encoder.locate(texts)
+        for located, pointer in zip(found, pointers, strict=True):
+            if len(located.ids) <= self._encoder.n_special:
+                raise InvalidInput(_NOTHING_LEFT, pointer)
+        return found
+
+    def join(self, pieces: Sequence[Sequence[str]]) -> Sequence[str]:
+        """What each of some lists of pieces reads as."""
+        return self._encoder.join(pieces) if pieces else []
+
     def prompt_length(self, prompt: str) -> int:
         """How many tokens a prompt takes at the beginning of a text, special ones before it included."""
         encoded = self._encoder.encode([prompt])[0]
         return min(len(encoded.ids), self.max_tokens) - (1 if encoded.ends[1] else 0)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated tokens, special ones left out."""
-        return self._encoder.decode(ids)
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """The text of tokens; of generated ones, special ones are left out."""
+        return self._encoder.decode(ids, skip_special)
+
+    def ids_of(self, tokens: Sequence[str]) -> Sequence[int | None]:
+        """Of whole tokens as the vocabulary has them; None for one that isn't in it."""
+        return self._encoder.ids_of(tokens)
 
 
 def _places(pointer: str | Sequence[str], count: int) -> Sequence[str]:

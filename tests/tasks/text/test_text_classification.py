@@ -9,7 +9,8 @@ import transformers
 from model_api.errors import InvalidInput, Refused
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
-from model_api.tasks.text.text_classification import TASK, normalize_tweet, read_labels
+from model_api.tasks.text.labels import read_labels
+from model_api.tasks.text.text_classification import TASK, normalize_tweet
 from tests.rigs.small_models import CONFIGS, save_small_model
 from tests.rigs.small_tokenizers import save_small_tokenizer
 
