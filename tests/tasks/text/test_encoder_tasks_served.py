@@ -49,12 +49,12 @@ def test_a_cached_answer_is_the_same_to_the_byte(api: Server, name: str) -> None
 @pytest.mark.parametrize(
     ("name", "change", "pointer"),
     [
-        ("entities", {"inputs": {"text": "a"}}, "/inputs/0"),
+        ("entities", {"inputs": {"text": "a"}}, "/inputs"),
         ("entities", {"parameters": {"aggregation_strategy": "best"}}, "/parameters/aggregation_strategy"),
-        ("answers", {"inputs": "when?"}, "/inputs/0"),
-        ("answers", {"inputs": {"question": "", "context": "a"}}, "/inputs/0/question"),
+        ("answers", {"inputs": "when?"}, "/inputs"),
+        ("answers", {"inputs": {"question": "", "context": "a"}}, "/inputs/question"),
         ("inference", {"inputs": [["a", "b", "c"]]}, "/inputs/0"),
-        ("inference", {"inputs": {"text": "a", "text_pair": 3}}, "/inputs/0/text_pair"),
+        ("inference", {"inputs": {"text": "a", "text_pair": 3}}, "/inputs/text_pair"),
         ("topics", {"parameters": {}}, "/parameters/candidate_labels"),
         ("topics", {"parameters": {"candidate_labels": []}}, "/parameters/candidate_labels"),
         ("words", {"inputs": ["The bridge opens."]}, "/inputs/0"),
