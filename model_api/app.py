@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     metrics = Metrics()
     history = History(settings, metrics)
     app = build_app(start_service(settings, metrics, history.recorder), settings, metrics, history)
-    app.extensions["model_api_gate"].ring.start()
+    app.extensions["model_api_gate"].start()
     app.extensions["model_api_jobs"].start()
     history.start()
     return app
@@ -61,7 +61,7 @@ def drain_app(app: OpenAPI) -> None:
 
 def stop_app(app: OpenAPI) -> None:
     """End all that `create_app` started: the jobs, then the model processes, then the history of what they gave."""
-    app.extensions["model_api_gate"].ring.stop()
+    app.extensions["model_api_gate"].stop()
     app.extensions["model_api_jobs"].stop()
     app.extensions["model_api"].stop()
     app.extensions["model_api_history"].stop()

@@ -53,6 +53,7 @@ LIBRARY_ONLY_IN = {
     "sqlalchemy": ("database", "history"),
     "alembic": ("database",),
     "psycopg": ("database",),
+    "jwt": ("web/security",),
     "av": ("compute/video",),
     "boto3": ("jobs/fleet",),
     "botocore": ("jobs/fleet",),

@@ -25,6 +25,7 @@ from model_api.web.security.guards import JobGuard, RequestGuard
 from model_api.web.security.key_ring import KeyRing
 from model_api.web.security.limits import Limiter
 from model_api.web.security.scopes import OPERATE, STATUS, WITHOUT_KEY, need_of
+from model_api.web.security.tokens import TokenReader
 
 OPERATOR = Caller("operator", OPERATE)
 EVERYBODY = Caller("", frozenset(SCOPES) - OPERATE)  # who calls without a key where none is required
@@ -39,6 +40,15 @@ class Gate:
     settings: Settings
     ring: KeyRing
     limiter: Limiter
+    tokens: TokenReader
+
+    def start(self) -> None:
+        self.ring.start()
+        self.tokens.start()
+
+    def stop(self) -> None:
+        self.ring.stop()
+        self.tokens.stop()
 
     def check(self, request: ApiRequest) -> None:
         """Note who calls. Raises Unauthenticated, Forbidden, KeysUnknown."""
@@ -73,7 +83,7 @@ class Gate:
             return OPERATOR
         if credential.text.startswith("mk_"):
             raise Unauthenticated("that is no whole key: mk_<id>_<secret>")
-        return None
+        return self.tokens.read(credential.text)
 
     def _caller(self, request: ApiRequest) -> Caller:
         required = self.settings.auth == "required"
@@ -138,6 +148,6 @@ def register(app: Flask, settings: Settings) -> Gate:
         required=settings.auth == "required",
     )
     limiter = Limiter(settings.cache, settings.cache_timeout_s)
-    app.extensions["model_api_gate"] = gate = Gate(settings, ring, limiter)
+    app.extensions["model_api_gate"] = gate = Gate(settings, ring, limiter, TokenReader(settings))
     app.before_request(lambda: gate.check(current_request()))
     return gate
