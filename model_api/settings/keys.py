@@ -63,7 +63,6 @@ class KeySettings(BaseSettings):
     first_key: FirstKey | None = Field(
         None,
         repr=False,  # somebody may set the key itself
-        repr=False,
         description="`mk_<id>:<sha256>` of a key that may do everything, whatever `keys.json` says unless it is "
         "revoked there; `scripts/create-efs` makes one.",
     )
