@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from model_api.repository.keys import make_token
 from scripts.beanstalk.saved_configuration import (
     CACHE_SECRET,
     INSTANCE_TYPES,
@@ -40,8 +41,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ("--internal", "a load balancer that only the VPC reaches"),
         ("--publisher", "a publisher host in the stack (default: yes)"),
         ("--jobs", "a table, a bucket and a queue for a fleet's jobs, and a worker's configuration"),
+        ("--open", "let anybody call who reaches the environment: it asks for no key (default: it does)"),
     ):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=purpose)
+    parser.add_argument("--new-key", action="store_true", help="make another first key, and forget the one before")
     parser.add_argument("--alarm-email", metavar="ADDRESS", help="who hears of alarms and of the environment's events")
     parser.add_argument("--arch", choices=list(INSTANCE_TYPES), help="the instances' processor (default: x86_64)")
     parser.add_argument("--certificate", metavar="ARN", help="serve HTTPS with this certificate, and HTTP no more")
@@ -75,12 +78,22 @@ def decide(arguments: argparse.Namespace, before: Mapping[str, str]) -> Choices:
         "internal": arguments.internal,
         "publisher": arguments.publisher,
         "jobs": True if arguments.scale_workers else arguments.jobs,
+        "open": arguments.open,
         "alarm_email": arguments.alarm_email,
     }
     told.update({name: value for name, value in said.items() if value is not None})
     for name, pairs in (("secrets", arguments.secret), ("properties", arguments.property)):
         told[name] = {key: value for key, value in {**told.get(name, {}), **dict(pairs)}.items() if value}
     return Choices(**told)
+
+
+def with_first_key(choices: Choices, *, anew: bool = False) -> tuple[Choices, str | None]:
+    """With a key that may do everything, unless there is one or none is asked for; the key itself, if it is made here.
+    The stack and the environment only get to know its hash."""
+    if choices.open or (choices.first_key is not None and not anew):
+        return choices, None
+    key_id, token, sha256 = make_token()
+    return dataclasses.replace(choices, first_key=f"{key_id}:{sha256}"), token
 
 
 def stack_parameters(
@@ -114,7 +127,7 @@ def create(arguments: argparse.Namespace) -> None:
     ec2, stack = session.client("ec2"), Stack(session.client("cloudformation"), arguments.stack, EFS_TEMPLATE)
     before = stack.parameters()
     known = {key[-1].lower(): value for key, value in before.items() if key[:-1] == "Subnet" and value}
-    choices = decide(arguments, before)
+    choices, token = with_first_key(decide(arguments, before), anew=arguments.new_key)
     usable = zones_with(ec2, instance_types(choices.arch))
     vpc_id, subnets = network(ec2, arguments.vpc or before.get("VpcId"), arguments.subnet, known, usable)
     makes_secret = shares_cache(choices.properties, choices.secrets) and not {
@@ -123,6 +136,8 @@ def create(arguments: argparse.Namespace) -> None:
     } & {*choices.properties, *choices.secrets}
     parameters = stack_parameters(choices, vpc_id, subnets, before, session.client("ssm"))
     outputs = stack.put({**parameters, "CacheSecret": str(makes_secret).lower()})
+    if token is not None:  # at once: it can't be told later, whatever goes wrong from here on
+        print(f"create-efs: the first key, which may do everything; it is kept nowhere, so keep it now:\n\n{token}\n")
     if makes_secret:
         secrets = {**choices.secrets, CACHE_SECRET: outputs["CacheSecretArn"]}
         choices = dataclasses.replace(choices, secrets=secrets)

@@ -67,6 +67,8 @@ class Choices:
     internal: bool = False
     alarm_email: str | None = None
     jobs: bool = False
+    open: bool = False  # nobody needs a key
+    first_key: str | None = None  # its id and hash, as MODEL_API_FIRST_KEY has them
 
 
 def saved_configuration(
@@ -104,7 +106,7 @@ def worker_configuration(
 
 def _common(outputs: Mapping[str, str], vpc_id: str, subnet_ids: Sequence[str], choices: Choices) -> Options:
     """What both tiers need."""
-    properties, secrets = _properties(outputs), dict(choices.secrets)
+    properties, secrets = _properties(outputs) | _who_calls(choices), dict(choices.secrets)
     if "NotifySecretArn" in outputs and NOTIFY_SECRET not in choices.properties:
         secrets.setdefault(NOTIFY_SECRET, outputs["NotifySecretArn"])
     options: Options = {
@@ -152,6 +154,13 @@ def _properties(outputs: Mapping[str, str]) -> dict[str, str]:
             "MODEL_API_JOBS_QUEUE_URL": outputs["QueueUrl"],
         }
     return properties
+
+
+def _who_calls(choices: Choices) -> dict[str, str]:
+    """A key is asked for, unless said otherwise."""
+    if choices.open:
+        return {"MODEL_API_AUTH": "open"}
+    return {"MODEL_API_AUTH": "required", **({"MODEL_API_FIRST_KEY": choices.first_key} if choices.first_key else {})}
 
 
 def _document(tier: str, kind: str, options: Options) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def main() -> None:
         work = Path(folder)
         with cloud(work / "journal") as environ:
             owner = Owner(work / "clone", environ, work / "journal")
-            owner.create("rehearsal")
+            owner.create("rehearsal", "--open")
             owner.deploy("first")
             owner.deploy("second")
             say("eb init, create and deploy done (against moto)")

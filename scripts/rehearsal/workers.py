@@ -33,7 +33,7 @@ TEXT = "The harbour lay still in the morning, and the boats that had come in at 
 
 def create(owner: Owner) -> None:
     """Both environments, as docs/deploy.md says, and a bundle of the work tree."""
-    owner.create(WEB, "--jobs")
+    owner.create(WEB, "--jobs", "--open")
     owner.run("eb", "create", WORKERS, "-t", "worker", "--cfg", "worker", "--timeout", "40")
     owner.deploy("first")
 

@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from scripts.beanstalk.create_efs import decide, parse, stack_parameters
+from model_api.repository.keys import TOKEN_PATTERN, hash_of
+from model_api.settings import Settings
+from model_api.settings.keys import first_key
+from scripts.beanstalk.create_efs import decide, parse, stack_parameters, with_first_key
 from scripts.beanstalk.network import network, zones_with
-from scripts.beanstalk.saved_configuration import SECRETS, Choices, saved_configuration
+from scripts.beanstalk.saved_configuration import (
+    ENVIRONMENT,
+    SECRETS,
+    Choices,
+    saved_configuration,
+    worker_configuration,
+)
 from scripts.beanstalk.stack import EFS_TEMPLATE, Stack
 from scripts.rehearsal.upload import DEPLOY_BIN
 from tests.needs import missing
@@ -103,6 +112,8 @@ def test_a_zone_without_the_instance_types_is_passed_over_or_told() -> None:
 @pytest.mark.integration
 def test_a_later_run_keeps_the_publisher_host_and_who_hears_of_alarms() -> None:
     first, second = runs(["--alarm-email", "ops@example.org"], [])
+    assert json.loads(first["Choices"])["first_key"].startswith("mk_")
+    assert second["Choices"] == first["Choices"]
     assert first["PublisherImage"].startswith("ami-")
     assert second["PublisherImage"] == first["PublisherImage"]
     assert second["AlarmEmail"] == "ops@example.org"
@@ -137,6 +148,41 @@ def test_a_run_with_fewer_arguments_takes_nothing_back() -> None:
         alarm_email="a@example.org",
         jobs=True,
     )
+
+
+def test_the_first_key_is_made_once_and_told_once() -> None:
+    choices, token = with_first_key(decided(""))
+    assert token is not None
+    key = TOKEN_PATTERN.fullmatch(token)
+    assert key
+    assert choices.first_key == f"{key[1]}:{hash_of(key[2])}"
+    before = stack_parameters(choices, "vpc-1", {"a": "subnet-a"}, {"PublisherImage": "ami-1"}, None)
+    assert token.removeprefix(key[1]) not in json.dumps(before)  # the stack keeps its hash alone
+    again, another = with_first_key(decide(parse([]), before))
+    assert (again, another) == (choices, None)
+    anew, another = with_first_key(decide(parse(["--new-key"]), before), anew=True)
+    assert another is not None
+    assert anew.first_key != choices.first_key
+
+
+def test_the_environment_asks_for_a_key_unless_it_is_said_to_be_open() -> None:
+    choices, token = with_first_key(decided(""))
+    for make in (saved_configuration, worker_configuration):
+        properties = make(defaultdict(str), "vpc-1", ["subnet-a"], choices)["OptionSettings"][ENVIRONMENT]
+        settings = Settings.from_env({k: v for k, v in properties.items() if k.startswith("MODEL_API_") and v})
+        assert settings.auth == "required"
+        key = first_key(settings)
+        assert key is not None
+        assert token is not None
+        assert hash_of(token.removeprefix(f"{key.id}_")) == key.sha256
+    opened, none = with_first_key(decided("--open"))
+    assert none is None
+    properties = saved_configuration(defaultdict(str), "vpc-1", ["subnet-a"], opened)["OptionSettings"][ENVIRONMENT]
+    assert properties["MODEL_API_AUTH"] == "open"
+    assert "MODEL_API_FIRST_KEY" not in properties
+    closed, token = with_first_key(decided("--open", "--no-open"))
+    assert token is not None
+    assert not closed.open
 
 
 def test_who_scales_workers_has_jobs() -> None:

@@ -1,5 +1,6 @@
 """The real eb command against moto: what AWS is told, and what is in the bundle that it is given."""
 
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -80,6 +81,12 @@ def test_the_environment_knows_the_account(owner: Owner) -> None:
     assert options["aws:elasticbeanstalk:application:environmentsecrets"] == {
         "API_KEY": "arn:aws:secretsmanager:us-east-1:123456789012:secret:key"
     }
+
+
+def test_the_environment_asks_for_the_key_that_was_made(owner: Owner) -> None:
+    properties = owner.options("rehearsal")["aws:elasticbeanstalk:application:environment"]
+    assert properties["MODEL_API_AUTH"] == "required"
+    assert re.fullmatch(r"mk_[0-9a-f]{12}:[0-9a-f]{64}", properties["MODEL_API_FIRST_KEY"])
 
 
 def test_deploy_and_status(owner: Owner) -> None:

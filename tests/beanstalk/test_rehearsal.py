@@ -29,7 +29,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     journal = tmp_path_factory.mktemp("journal")
     with cloud(journal) as environ:
         owner = Owner(tmp_path_factory.mktemp("clone"), environ, journal)
-        owner.create("rehearsal")
+        owner.create("rehearsal", "--open")
         owner.deploy("first")
         changed = owner.folder / "model_api/__init__.py"
         changed.write_text(changed.read_text() + "# a change\n")
