@@ -55,6 +55,7 @@ def test_a_scorer_that_is_killed_or_stands_still_is_started_anew(api: Server) ->
     assert api.post("/score", SHORT).status == 200
     (first,) = scorer_pids(api)
     os.kill(first, signal.SIGKILL)
+    wait_until(lambda: first not in scorer_pids(api), within_s=20, what="the end of the scorer that was killed")
     wait_until(lambda: api.post("/score", SHORT).status == 200, within_s=20)
     (second,) = scorer_pids(api)
     os.kill(second, signal.SIGSTOP)
