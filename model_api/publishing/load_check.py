@@ -55,7 +55,7 @@ def load_really(made: Draft, report: Callable[[str], object] = lambda stage: Non
     this machine's fault; OSError."""
     with tempfile.TemporaryDirectory(prefix="model-api-check-") as scratch:
         folder = Path(scratch) / "model"
-        _lay_out(made, folder)
+        lay_out(made, folder)
         answer = _ask(made, folder, report)
     if "precision" in answer:
         accuracy = parse_accuracy(answer["accuracy"]) if answer["accuracy"] is not None else None
@@ -66,7 +66,7 @@ def load_really(made: Draft, report: Callable[[str], object] = lambda stage: Non
     raise LoadFailed(f"the load failed: {answer['failed']}; --no-check publishes it all the same")
 
 
-def _lay_out(made: Draft, folder: Path) -> None:
+def lay_out(made: Draft, folder: Path) -> None:
     """What a local copy will be: the listed files and nothing else. Weights, which may be large, are links."""
     folder.mkdir()
     for path, file in made.files.items():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model_api.processes.model_side.accuracy import compare, main, sample_texts
+from tests.catalogue.kinds_token_classifiers import FAMILIES
 from tests.needs import missing
 from tests.rigs.models import minilm_folder, tiny_model
 from tests.rigs.project import ROOT
@@ -46,6 +47,23 @@ def test_the_command_measures_a_folder(tmp_path: Path) -> None:
     assert (found["precision"], found["texts"]) == ("int8", len(sample_texts()))
     assert 0.98 < found["min_cosine"] <= found["mean_cosine"] < 1
     assert advice.startswith("--option precision=int8 --option int8_min_cosine=0.9")
+
+
+def test_a_model_that_answers_for_every_token_is_measured_on_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if int8_encoder.best_variant() is None:
+        missing("no int8 kernels for this processor, or scripts/setup found no compiler")
+    FAMILIES["roberta"](tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    texts = tmp_path.with_suffix(".txt")
+    texts.write_text("the film was good\nnot a bad day\n")
+    assert main([str(tmp_path), "--texts", str(texts)]) == 0
+    found = json.loads(capsys.readouterr().out.split("\npublish with: ")[0])
+    assert found["texts"] > 10  # its tokens
+    assert 0.9 < found["min_cosine"] < 1
+    assert found["labels_changed"] is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_sample_texts_are_many_and_each_of_its_own() -> None:

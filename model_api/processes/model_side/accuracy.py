@@ -6,6 +6,7 @@ scripts/precision calls it for an author's folder, and load_check.py before a pu
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import numpy.typing as npt
 from model_api.errors import ModelApiError, Refused
 from model_api.processes.model_side.checks import PROBE_LIMITS
 from model_api.publishing.draft import draft
+from model_api.publishing.load_check import lay_out
 from model_api.repository.accuracy import Accuracy
 from model_api.repository.manifest import Manifest
 from model_api.tasks import find_task
+from model_api.tasks.text.settled_tokenizer import settle
 
 Rows = npt.NDArray[np.float64]
 _MAX_TOKEN_ROWS = 1000  # all pairs of them are compared
@@ -97,8 +100,13 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         texts = _read_texts(given.texts) if given.texts else sample_texts()
-        manifest = draft(given.folder, "measured", lambda done, total: None, given.task).manifest
-        accuracy = measure(given.folder, manifest, texts, given.precision)
+        made = draft(given.folder, "measured", lambda done, total: None, given.task)
+        with tempfile.TemporaryDirectory(prefix="model-api-precision-") as scratch:
+            folder = Path(scratch) / "model"
+            lay_out(made, folder)  # what is written down for a load must not lie in the author's folder
+            settle(folder)
+            find_task(made.manifest.task).settle(folder)
+            accuracy = measure(folder, made.manifest, texts, given.precision)
     except (ModelApiError, OSError, UnicodeDecodeError) as error:
         print(f"precision: {error}", file=sys.stderr)
         return 1

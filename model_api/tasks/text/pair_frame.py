@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer
 
 from model_api.errors import Refused
 from model_api.repository.bounded_json import read_json
+from model_api.repository.loaded_files import TOKENIZER_FILE
 from model_api.tasks.text.settled_tokenizer import library_tokenizer, plain_document, read_object
-from model_api.tasks.text.tokenizer_agreement import is_bert_class
+from model_api.tasks.text.tokenizer_agreement import is_bert_class, is_whole_class
 
 _FILE = "pair-frame-1.json"
 Ids = Sequence[int] | npt.NDArray[np.int32]
@@ -62,7 +64,7 @@ def write_frame(root: Path) -> None:
     if path.exists():
         return
     plain = plain_document(root)
-    frame = None if plain is None else _bert_frame(plain, root)
+    frame = None if plain is None else _plain_frame(plain, root)
     if frame is None:
         pair = library_tokenizer(root)("a", "a")
         # Types that the class doesn't give (ALBERT's, MPNet's) aren't given to the model, whatever tokenizer.json says.
@@ -74,12 +76,21 @@ def write_frame(root: Path) -> None:
     partial.rename(path)
 
 
-def _bert_frame(plain: Mapping[str, Any], root: Path) -> PairFrame | None:
-    """[CLS] $A [SEP] $B [SEP], which BertTokenizer makes whatever tokenizer.json says of pairs; without transformers,
-    which takes seconds to import. None for another class."""
+def _plain_frame(plain: Mapping[str, Any], root: Path) -> PairFrame | None:
+    """What the library would make of a tokenizer that is plainly its own, without importing it, which takes seconds.
+    None for a class whose rules aren't known here."""
     how, config = read_object(root / "tokenizer_config.json"), read_object(root / "config.json")
-    if not is_bert_class(how, config) or "model_input_names" in how:
+    given = how.get("model_input_names")
+    if is_whole_class(how, config):
+        made = Tokenizer.from_file(str(root / TOKENIZER_FILE))
+        made.no_truncation()
+        made.no_padding()
+        pair = made.encode("a", "a")
+        has_types = isinstance(given, list) and "token_type_ids" in given
+        return _frame_of(pair.sequence_ids, pair.ids, pair.type_ids if has_types else [0] * len(pair.ids))
+    if not is_bert_class(how, config) or given is not None:
         return None
+    # BertTokenizer's own template, whatever tokenizer.json says of pairs.
     names = [how.get("cls_token", "[CLS]"), how.get("sep_token", "[SEP]")]
     cls, sep = (plain["model"]["vocab"][name["content"] if isinstance(name, dict) else name] for name in names)
     return PairFrame(([cls], [0]), ([sep], [0]), ([sep], [1]), (0, 1))

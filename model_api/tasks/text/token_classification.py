@@ -27,6 +27,7 @@ from model_api.tasks.text.tokenizer_facts import read_facts, write_facts
 from model_api.tasks.text.windows import check_windows, windows_of
 
 MAX_IGNORED = 1000
+MAX_LABELS = 2000  # their scores of every token go to the web process
 
 
 class TokenOptions(EncoderOptions):
@@ -125,7 +126,10 @@ def token_labels(folder: Path, manifest: Manifest) -> list[str]:
     """Raises Refused, also where nothing names them: what a token is called is all that there is to the answer."""
     if "labels" not in manifest.options and "id2label" not in read_json(folder / "config.json", {}):
         raise Refused("config.json", 'it names no labels (id2label); publish with --option labels=["O", ...], in order')
-    return read_labels(folder, manifest)
+    labels = read_labels(folder, manifest)
+    if len(labels) > MAX_LABELS:
+        raise Refused("config.json", f"it has {len(labels)} labels for every token, at most {MAX_LABELS:,} are served")
+    return labels
 
 
 def _row(window: Window) -> Array:

@@ -56,6 +56,11 @@ def is_bert_class(how: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     return _named_class(how, config) in _BERT
 
 
+def is_whole_class(how: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether the class takes tokenizer.json as it is, for pairs too."""
+    return _named_class(how, config) in _WHOLE
+
+
 def _named_class(how: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     family = str(config.get("model_type"))
     return how.get("tokenizer_class") or config.get("tokenizer_class") or _CLASS_OF_FAMILY.get(family)

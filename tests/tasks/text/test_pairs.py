@@ -104,9 +104,16 @@ def test_tweets_are_normalised_in_pairs_too(bert: Path) -> None:
     assert refused.value.pointer == "/inputs/0/1"
 
 
+_WHOLE = {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+@pytest.mark.parametrize("how", [{}, _WHOLE, {**_WHOLE, "model_input_names": ["input_ids", "token_type_ids"]}], ids=str)
 @pytest.mark.parametrize("family", ["bert", "electra", "roberta", "deberta-v2"])
-def test_the_frame_is_the_librarys(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_frame_is_the_librarys(
+    family: str, how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     FAMILIES[family](tmp_path / "own")
+    change("tokenizer_config.json", **how)(tmp_path / "own")
     for name in ("plain", "library"):
         shutil.copytree(tmp_path / "own", tmp_path / name)
     write_frame(tmp_path / "plain")

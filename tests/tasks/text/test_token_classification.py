@@ -184,6 +184,13 @@ def test_labels_are_wanted_from_somewhere(tmp_path: Path) -> None:
         misfit(TEXTS)
 
 
+def test_so_many_labels_at_most(tmp_path: Path) -> None:
+    FAMILIES["bert"](tmp_path)
+    change("config.json", id2label={str(i): f"label {i}" for i in range(2001)})(tmp_path)
+    with pytest.raises(Refused, match="2001 labels for every token"):
+        Asked(TASK, tmp_path)
+
+
 def test_a_default_that_no_caller_could_send_is_refused(bert: Asked, tmp_path: Path) -> None:
     FAMILIES["bert"](tmp_path)
     with pytest.raises(Refused, match="default"):
