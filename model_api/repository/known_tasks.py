@@ -132,7 +132,7 @@ def judge_task(
         yield Problem("config.json", told)
     yield from judge_config(config)
     if "labels" in task.own_options:
-        yield from _judge_labels(config, tensors, options)
+        yield from _judge_labels(name, config, tensors, options)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -143,12 +143,31 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 _HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
 
+# A label of a token is all that there is to an answer; a hypothesis is judged by one output of a model of inference.
+NO_LABELS = 'it names no labels (id2label); publish with --option labels=["O", ...], in the order of the outputs'
+NO_ENTAILMENT = (
+    "its labels ({}) don't say which of them is entailment, so it is no model of inference; if it is one, name its"
+    " outputs with --option labels=[...]"
+)
+
+
+def _names_entailment(config: Mapping[str, Any]) -> bool:
+    names, places = config.get("id2label"), config.get("label2id")
+    given = [*(names.values() if isinstance(names, dict) else ()), *(places if isinstance(places, dict) else ())]
+    return any(str(name).lower().startswith("entail") for name in given)
+
+
 def _judge_labels(
-    config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any]
+    task: str, config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    """Do the names of the classes fit the head's outputs?"""
+    """Do the names of the classes fit the head's outputs, and say what the task must know?"""
     outputs = next((t.shape[0] for t in tensors if t.name in _HEADS and t.shape), None)
     names, labels = config.get("id2label"), options.get("labels")
+    if labels is None and task == "token-classification" and names is None:
+        yield Problem("config.json", NO_LABELS)
+    if labels is None and task == "zero-shot-classification" and not _names_entailment(config):
+        shown = ", ".join(str(name)[:40] for name in list(names.values())[:5]) if isinstance(names, dict) else "none"
+        yield Problem("config.json", NO_ENTAILMENT.format(shown))
     if isinstance(labels, list) and outputs not in (None, len(labels)):
         yield Problem("", f"option labels names {len(labels)} classes, the model has {outputs} outputs")
     if labels is None and isinstance(names, dict) and outputs not in (None, len(names)):

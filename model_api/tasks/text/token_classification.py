@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput, Refused
+from model_api.repository.known_tasks import NO_LABELS
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
@@ -123,9 +124,9 @@ class TokenWeb(WebSide):
 
 
 def token_labels(folder: Path, manifest: Manifest) -> list[str]:
-    """Raises Refused, also where nothing names them: what a token is called is all that there is to the answer."""
+    """Raises Refused, also where nothing names them."""
     if "labels" not in manifest.options and "id2label" not in read_json(folder / "config.json", {}):
-        raise Refused("config.json", 'it names no labels (id2label); publish with --option labels=["O", ...], in order')
+        raise Refused("config.json", NO_LABELS)
     labels = read_labels(folder, manifest)
     if len(labels) > MAX_LABELS:
         raise Refused("config.json", f"it has {len(labels)} labels for every token, at most {MAX_LABELS:,} are served")

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from model_api.errors import InvalidInput, Refused
+from model_api.repository.known_tasks import NO_ENTAILMENT
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Prepared, WebSide
 from model_api.tasks.options import EncoderOptions
@@ -39,9 +40,7 @@ def entailment(folder: Path, manifest: Manifest) -> tuple[int, int]:
         told = [index for label, index in own.items() if label.lower().startswith("entail")]
         found = told[0] if told and isinstance(told[0], int) and 0 <= told[0] < len(labels) else found
     if found is None or len(labels) < 2:
-        shown = ", ".join(labels[:5])
-        told_why = f"its labels ({shown}) don't say which of them is entailment, so it is no model of inference"
-        raise Refused("config.json", f"{told_why}; if it is one, name its outputs with --option labels=[...]")
+        raise Refused("config.json", NO_ENTAILMENT.format(", ".join(labels[:5])))
     return len(labels), found
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from model_api.errors import InvalidInput, Refused
+from model_api.publishing.draft import draft
 from model_api.tasks.text.encoding import LocalEncoder
 from model_api.tasks.text.entities import without_overlaps
 from model_api.tasks.text.windows import MAX_WINDOWS, windows_of
@@ -177,6 +178,8 @@ def test_labels_are_wanted_from_somewhere(tmp_path: Path) -> None:
     change("config.json", id2label=...)(tmp_path)
     with pytest.raises(Refused, match="--option labels="):
         Asked(TASK, tmp_path)
+    with pytest.raises(Refused, match="--option labels="):  # without any library
+        draft(tmp_path, "m", lambda done, total: None)
     named = Asked(TASK, tmp_path, labels=["O", "A", "B", "C", "D"], aggregation_strategy="simple")
     assert {one["entity_group"] for one in named(TEXTS, {"ignore_labels": []})[0]} <= {"O", "A", "B", "C", "D"}
     misfit = Asked(TASK, tmp_path, labels=["O", "A"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from model_api.errors import InvalidInput, Refused
+from model_api.publishing.draft import draft
 from tests.catalogue.building import change
 from tests.catalogue.kinds_zero_shot import FAMILIES
 from tests.rigs.asking import Asked
@@ -104,5 +105,7 @@ def test_outputs_may_be_named_by_the_author(folder: Path, tmp_path: Path) -> Non
     change("config.json", id2label={"0": "A", "1": "B", "2": "C"}, label2id={"A": 0, "B": 1, "C": 2})(tmp_path)
     with pytest.raises(Refused, match="--option labels="):
         Asked(TASK, tmp_path)
+    with pytest.raises(Refused, match=r"its labels \(A, B, C\) don't say .* --option labels="):  # without any library
+        draft(tmp_path, "m", lambda done, total: None, TASK)
     named = Asked(TASK, tmp_path, labels=["contradiction", "neutral", "entailment"])
     assert named(["a day"], LABELS) == Asked(TASK, folder)(["a day"], LABELS)
