@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("name", metavar="NAME", help="a pipeline of the server's MODEL_API_PIPELINES")
     parser.add_argument("--date", metavar="DAY", help="as 2026-12-31; default: today, in UTC")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (%(default)s)")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="the server (%(default)s), asked with the key in MODEL_API_KEY"
+    )
     parser.add_argument("--again", action="store_true", help="try it again, if it failed or was cancelled")
     parsed = parser.parse_args(arguments)
     base = parsed.url.rstrip("/") + "/"

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from model_api.errors import SettingsError
-from model_api.repository.environment import DEFAULT_ROOT
+from model_api.repository.environment import CALLER_KEY, DEFAULT_ROOT
 from model_api.settings.address import Address
 from model_api.settings.cache import CacheSettings
 from model_api.settings.history import HistorySettings
@@ -269,7 +269,7 @@ def env_name(field: str) -> str:
 
 def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
     """Names that look like settings and aren't: a typing mistake, or a later release's. Worth a warning, no more."""
-    known = {env_name(field) for field in Settings.model_fields}
+    known = {CALLER_KEY} | {env_name(field) for field in Settings.model_fields}
     names = os.environ if environ is None else environ
     return sorted(name for name in names if name.startswith(PREFIX) and name not in known)
 

@@ -19,6 +19,7 @@ from model_api.publishing.changes import read_refs
 from model_api.publishing.commands.main import main
 from model_api.publishing.draft import draft
 from model_api.publishing.terms import this_author
+from model_api.repository.keys import Keys
 from model_api.repository.layout import Layout
 from model_api.repository.reader import Repository
 from model_api.repository.statuses import write_status
@@ -127,6 +128,11 @@ def test_the_other_verbs_work_there_too(
     make_folder(layout.model("loose"))
     assert main(["publish", "--seal", "loose", *there]) == 0
     assert (layout.model("loose") / "SHA256SUMS").is_file()
+    assert main(["keys", "create", "--name", "n", "--scope", "predict", *there]) == 0
+    token = capfd.readouterr().out.split()[-1]
+    assert list(Keys.read(layout.keys).by_id) == [token[:15]]
+    assert main(["keys", "revoke", token[:15], *there]) == 0
+    assert Keys.read(layout.keys).by_id[token[:15]].revoked is not None
     new = tmp_path / "new store"
     assert main(["publish", "--init", "--to", f"{server.host}:{new}", "--ssh", ssh]) == 0
     Repository(new).check()

@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, metavar="M", help="name, name@version or name@canary")
     parser.add_argument("--column", required=True, metavar="C", help="the column (or key) with the input")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: beside FILE, as NAME.predictions.EXT")
-    parser.add_argument("--url", help="a running server; default: start the model in this process")
+    parser.add_argument(
+        "--url", help="a running server, asked with the key in MODEL_API_KEY; default: start the model here"
+    )
     parser.add_argument(
         "--job", action="store_true", help="send the whole file to that server, as a job that goes on without us"
     )

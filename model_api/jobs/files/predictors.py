@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from model_api.errors import DeadlineExceeded, ForwardFailed, InvalidInput, LaneFailed, ModelApiError, RequestError
+from model_api.repository.environment import key_headers
 from model_api.serving.calls import UNGUARDED, CallContext, Guard, ModelService
 
 CALLER = "jobs"  # all jobs and files of a server have one caller's share of it
@@ -102,7 +103,7 @@ class ServerAsker:
                 self._opened.append(connection)
         path = self._parts.path.rstrip("/") + "/predict"
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            connection.request("POST", path, body, {"Content-Type": "application/json", **key_headers()})
             answer = connection.getresponse()
             return answer.status, answer.headers.get("Retry-After", ""), answer.read()
         except BaseException:

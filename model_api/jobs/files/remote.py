@@ -14,6 +14,7 @@ from model_api.jobs.files.predictors import Hopeless
 from model_api.jobs.files.run import Done
 from model_api.jobs.files.run import Job as FileRun
 from model_api.jobs.files.tables import CSV, ERROR, open_reader
+from model_api.repository.environment import key_headers
 
 TYPES = {CSV: "text/csv"}
 JSON_LINES_TYPE = "application/jsonl"
@@ -57,8 +58,10 @@ def _send(base: str, file_run: FileRun, size: int, model: str, parameters: Mappi
     media_type = TYPES.get(file_run.form, JSON_LINES_TYPE)
     work = {"kind": "file", "model": model, "parameters": {**parameters, "column": file_run.column}}
     asked = ask("POST", urljoin(base, "uploads"), {"content_type": media_type, "size": size, "job": work})
-    with file_run.source.open("rb") as stream, _open(asked["method"], asked["url"], stream, asked["headers"]) as answer:
-        text = answer.read()
+    with file_run.source.open("rb") as stream:
+        to = asked["method"], asked["url"], stream, asked["headers"]
+        with _open(*to, ours=False) as answer:  # signed for whoever has it
+            text = answer.read()
     # Sent into a bucket, the server hears of it later; then the job is asked for by itself.
     sent = json.loads(text) if text.startswith(b"{") else {}
     if "job_error" in sent:
@@ -83,11 +86,16 @@ def ask(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
             time.sleep(PAUSE_S)
 
 
-def _open(method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None) -> Any:
-    """The answer, redirections followed. Raises Hopeless for what the server refuses, OSError for what may pass."""
+def _open(
+    method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, ours: bool = True
+) -> Any:
+    """The answer, redirections followed. `ours`: it is the server's own address, which hears the key. Raises Hopeless
+    for what the server refuses, OSError for what may pass."""
     if not url.startswith(("http://", "https://")):
         raise Hopeless(f"{url!r} is not an http(s) address")
     request = urllib.request.Request(url, data, dict(headers or {}), method=method)  # noqa: S310 - checked above
+    for name, value in key_headers().items() if ours else ():
+        request.add_unredirected_header(name, value)  # a bucket that a result lies in is not told
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:
