@@ -8,6 +8,7 @@ from model_api.history.opening import History
 from model_api.jobs.opening import open_jobs
 from model_api.jobs.start import Jobs
 from model_api.serving.calls import ModelService
+from model_api.serving.recorded import pair_scorer
 from model_api.serving.start import start_service
 from model_api.settings import Settings, unknown_settings
 from model_api.web import problems, responses
@@ -20,6 +21,7 @@ from model_api.web.routes import (
     cache,
     docs,
     health,
+    history,
     jobs,
     models,
     predictions,
@@ -45,11 +47,13 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     for name in unknown_settings():
         log.warning("no such setting", extra={"fields": {"name": name}})
     metrics = Metrics()
-    history = History(settings, metrics)
-    app = build_app(start_service(settings, metrics, history.recorder), settings, metrics, history)
+    kept = History(settings, metrics)
+    service = start_service(settings, metrics, kept.recorder)
+    kept.score = pair_scorer(service, settings.request_timeout_s)
+    app = build_app(service, settings, metrics, kept)
     app.extensions["model_api_gate"].start()
     app.extensions["model_api_jobs"].start()
-    history.start()
+    kept.start()
     return app
 
 
@@ -68,7 +72,7 @@ def stop_app(app: OpenAPI) -> None:
 
 
 def build_app(
-    service: ModelService, settings: Settings, metrics: Metrics | None = None, history: History | None = None
+    service: ModelService, settings: Settings, metrics: Metrics | None = None, kept: History | None = None
 ) -> OpenAPI:
     """The WSGI app over a service. Starts no thread, reads no file, asks the service nothing."""
     app = OpenAPI(
@@ -94,7 +98,7 @@ def build_app(
         service, settings, lambda: open_jobs(service, settings, problems.described, guard_of)
     )
     app.extensions["model_api_metrics"] = metrics = metrics or Metrics()
-    app.extensions["model_api_history"] = history or History(settings, metrics)
+    app.extensions["model_api_history"] = kept or History(settings, metrics)
     responses.register(app)
     problems.register(app, {openai_shape.PREFIX: openai_shape.shaped})
     for module in (
@@ -106,6 +110,7 @@ def build_app(
         jobs,
         uploads,
         videos,
+        history,
         worker,
         openai,
         openai_files,

@@ -48,6 +48,7 @@ class Entry:
     scores: Sequence[Mapping[str, float]] | None = None
     latency_ms: float | None = None
     cached: bool = False
+    caller: str | None = None  # the id of a key
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _row(
         "score": score,
         "latency_ms": entry.latency_ms,
         "cached": int(entry.cached),
+        "caller": entry.caller,
         **{column: number_of(scores.get(name)) for name, column in ROUGE_AND_BLEU.items()},
     }
     return row | referred(row, predicted, keeping.redacted(reference), keeping)

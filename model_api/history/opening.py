@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from model_api.errors import DatabaseDown
 from model_api.history.entries import Keeping, Row
+from model_api.history.keeping import Keeper, Score
 from model_api.history.recording import Counts, Recorder
 from model_api.local_store.file_systems import LOCAL_TYPES, file_system_type
 from model_api.settings import Settings
@@ -37,8 +38,13 @@ def database_url(settings: Settings) -> str:
 class History:
     """Any thread."""
 
+    score: Score | None = None  # what scores pairs; set before `start`
+
     def __init__(self, settings: Settings, counts: Counts) -> None:
         """Opens and starts nothing yet."""
+        self._counts = counts
+        self._started = False
+        self._keeper: Keeper | None = None
         self._settings = settings
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -46,15 +52,22 @@ class History:
         self.keeping = Keeping(text=settings.log_predictions != "hash", redact=settings.log_redact)
         self.recorder: Recorder | None = None
         if settings.log_predictions != "off" and settings.log_sample_rate > 0:
-            self.recorder = Recorder(self._write, self.keeping, settings.log_sample_rate, counts)
+            self.recorder = Recorder(self.add, self.keeping, settings.log_sample_rate, counts)
 
     def start(self) -> None:
+        """From now on what is kept is looked after, once anything is."""
+        self._started = True
         if self.recorder is not None:
             self.recorder.start()
 
     def stop(self) -> None:
         if self.recorder is not None:
             self.recorder.stop()
+        with self._lock:
+            self._started = False
+            keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.stop()
         with self._lock:
             if self._store is not None:
                 self._store.close()
@@ -84,9 +97,13 @@ class History:
         except DatabaseDown as error:
             self._failed = (time.monotonic(), str(error))
             raise
+        if self._started:
+            self._keeper = Keeper(self._store, self._settings.history_days, self.score, self._counts)
+            self._keeper.start()
         if self._settings.database_url is None and self._settings.jobs_table is not None:
             log.warning("the history is of this instance alone, and lost with it: see MODEL_API_DATABASE_URL")
         return self._store
 
-    def _write(self, rows: Sequence[Row]) -> None:
-        self.store.add(rows)
+    def add(self, rows: Sequence[Row]) -> list[int]:
+        """Keep rows now; their ids, in order. Raises DatabaseDown."""
+        return self.store.add(rows)

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from model_api.errors import DatabaseDown
@@ -35,6 +35,9 @@ class Counts(Protocol):
 
     def count_history(self, event: str, n: int) -> None:
         """Predictions that were `kept`, or lost: `full` (too many waited), `refused` (the database did), `stopped`."""
+
+    def show_shifts(self, shifts: Mapping[tuple[str, str], float]) -> None:
+        """(model, `labels` or `scores`) -> how far they have shifted in seven days."""
 
 
 class Recorder:

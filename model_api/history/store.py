@@ -12,8 +12,8 @@ from model_api.errors import DatabaseDown, UnknownPrediction
 from model_api.history.entries import PAIR_SCORED, PAIR_TOO_LONG, PAIR_WAITING, Keeping, Row, referred
 from model_api.history.ids import Ids, first_id
 from model_api.history.measures import ROUGE_AND_BLEU
-from model_api.history.sums import Sum, group_sums, hour_sums, label_sums
-from model_api.history.tables import GROUPS, HOURS, LABELS, PREDICTIONS
+from model_api.history.sums import Sum, day_sums, group_sums, hour_sums, label_sums
+from model_api.history.tables import DAYS, GROUPS, HOURS, LABELS, PREDICTIONS
 
 P = PREDICTIONS.c
 ID_ATTEMPTS = 3
@@ -116,3 +116,4 @@ def _insert(connection: Connection, rows: Sequence[Row]) -> None:
 
 def _add_hours(connection: Connection, sums: Sequence[Sum]) -> None:
     add_up(connection, HOURS, sums, least=("least",), greatest=("greatest",))
+    add_up(connection, DAYS, day_sums(sums), least=("least",), greatest=("greatest",))

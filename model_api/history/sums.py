@@ -7,6 +7,7 @@ from model_api.history.measures import MEASURES, N_BINS, ROUGE_AND_BLEU, bin_of
 
 Sum = dict[str, Any]
 HOURS_A_DAY = 24
+_KEYS = ("measure", "hour", "source", "model")
 
 
 def measured(row: Mapping[str, Any]) -> dict[str, float]:
@@ -54,6 +55,27 @@ def hour_sums(rows: Iterable[Mapping[str, Any]], only: Iterable[str] = MEASURES,
                 found["least"] = value if found["least"] is None else min(found["least"], value)
                 found["greatest"] = value if found["greatest"] is None else max(found["greatest"], value)
     return list(sums.values())
+
+
+def day_sums(hours: Iterable[Sum]) -> list[Sum]:
+    """Rows of `prediction_days`, of those of hours."""
+    days: dict[tuple[Any, ...], Sum] = {}
+    for hour in hours:
+        day = hour["hour"] // HOURS_A_DAY
+        key = (hour["measure"], day, hour["source"], hour["model"])
+        one = {"measure": hour["measure"], "day": day, **{name: hour[name] for name in hour if name not in _KEYS}}
+        one |= {"source": hour["source"], "model": hour["model"]}
+        found = days.get(key)
+        if found is None:
+            days[key] = one
+            continue
+        for name in one:
+            if name in ("least", "greatest"):
+                values = [value for value in (one[name], found[name]) if value is not None]
+                found[name] = (min if name == "least" else max)(values, default=None)
+            elif name not in ("measure", "day", "source", "model"):
+                found[name] += one[name]
+    return list(days.values())
 
 
 def label_sums(rows: Iterable[Mapping[str, Any]]) -> list[Sum]:

@@ -7,6 +7,7 @@ from sqlalchemy.dialects import mysql
 
 from model_api.history.measures import N_BINS
 
+BINS = [f"bin_{i:02}" for i in range(N_BINS)]
 METADATA = MetaData()
 _MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 _LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
@@ -41,6 +42,7 @@ PREDICTIONS = Table(
     Column("bleu", Double),
     Column("latency_ms", Double),
     Column("cached", SmallInteger, nullable=False),
+    Column("caller", String(64)),  # the id of a key
     **_MYSQL,
 )
 Index("predictions_source", PREDICTIONS.c.source, PREDICTIONS.c.id)
@@ -54,23 +56,29 @@ Index(
     postgresql_where=_WAITING,
 )
 
-HOURS = Table(
-    "prediction_hours",
-    METADATA,
-    Column("measure", String(16), primary_key=True),
-    Column("hour", Integer, primary_key=True, autoincrement=False),
-    Column("source", String(64), primary_key=True),
-    Column("model", String(128), primary_key=True),
-    Column("n", BigInteger, nullable=False),
-    Column("total", Double, nullable=False),
-    Column("total_of_squares", Double, nullable=False),
-    Column("least", Double),
-    Column("greatest", Double),
-    *(Column(f"bin_{i:02}", BigInteger, nullable=False) for i in range(N_BINS)),
-    sqlite_with_rowid=False,
-    **_MYSQL,
-)
-BINS = [HOURS.c[f"bin_{i:02}"] for i in range(N_BINS)]
+
+def _sums(name: str, period: str) -> Table:
+    """What is measured, summed up over a period since 1970 in UTC."""
+    return Table(
+        name,
+        METADATA,
+        Column("measure", String(16), primary_key=True),
+        Column(period, Integer, primary_key=True, autoincrement=False),
+        Column("source", String(64), primary_key=True),
+        Column("model", String(128), primary_key=True),
+        Column("n", BigInteger, nullable=False),
+        Column("total", Double, nullable=False),
+        Column("total_of_squares", Double, nullable=False),
+        Column("least", Double),
+        Column("greatest", Double),
+        *(Column(bin_name, BigInteger, nullable=False) for bin_name in BINS),
+        sqlite_with_rowid=False,
+        **_MYSQL,
+    )
+
+
+HOURS = _sums("prediction_hours", "hour")
+DAYS = _sums("prediction_days", "day")
 
 LABELS = Table(
     "label_hours",

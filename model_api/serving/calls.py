@@ -40,6 +40,7 @@ class Origin:
     source: str = "job"
     user: str | None = None
     topic: str | None = None
+    caller: str | None = None  # the id of its key
     references: Sequence[Any] | None = None
 
 

@@ -4,7 +4,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model_api.errors import InvalidInput
 from model_api.history.entries import Entry
+from model_api.history.keeping import Score
 from model_api.history.recording import Recorder
 from model_api.serving.calls import Answer, CallContext
 from model_api.serving.service import Service
@@ -12,6 +14,21 @@ from model_api.serving.service import Service
 SCORING = "scoring"  # the task of rows that /score gave, whose predictions somebody else made
 HISTORY = "history"  # a caller that is the history itself
 _PREDICTION_BYTES = 256  # of one that isn't an array, about
+
+
+def pair_scorer(service: Service, timeout_s: float) -> Score:
+    """What scores the history's pairs, in the service's queue like everybody's."""
+
+    def scores(pairs: Sequence[tuple[str, str]]) -> Sequence[dict[str, float] | None]:
+        targets, predictions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        context = CallContext(time.monotonic() + timeout_s, HISTORY, HISTORY, lambda: False)
+        try:
+            return service.scores(targets, predictions, "/pairs", context)
+        except InvalidInput:
+            # One of them is too long, or all of them together: one by one, then.
+            return [None] if len(pairs) == 1 else [one for pair in pairs for one in scores([pair])]
+
+    return scores
 
 
 class RecordedService(Service):
@@ -35,7 +52,7 @@ class RecordedService(Service):
         self, targets: Sequence[str], predictions: Sequence[str], place: str, context: CallContext
     ) -> list[dict[str, float]]:
         found = super().scores(targets, predictions, place, context)
-        if place == "/predictions" and context.caller != HISTORY:  # else a model predicted them, which noted them
+        if place == "/predictions":  # else a model predicted them, which noted them, or the history asks itself
             self.recorder.note(
                 Entry(
                     created_ms=time.time_ns() // 1_000_000,
@@ -49,6 +66,7 @@ class RecordedService(Service):
                     size_bytes=context.size_bytes,
                     user=context.origin.user,
                     topic=context.origin.topic,
+                    caller=context.origin.caller,
                     references=targets,
                     scores=found,
                 )
@@ -71,6 +89,7 @@ class RecordedService(Service):
                 size_bytes=context.size_bytes + each * len(predictions),
                 user=origin.user,
                 topic=origin.topic,
+                caller=origin.caller,
                 references=origin.references,
                 latency_ms=answer.queue_ms + answer.forward_ms,
                 cached=answer.age_s is not None,

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from model_api.repository.known_tasks import TASKS
 from model_api.serving.documents import dump
 from model_api.tasks import find_task
-from model_api.web import job_schemas, schemas
+from model_api.web import history_schemas, job_schemas, schemas
 
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 _HEADERS = {
@@ -97,6 +97,14 @@ _OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("get", "/fetch"): ("fetch_score", "uploads"),
     ("get", "/uploads/{id}"): ("get_upload", "uploads"),
     ("put", "/uploads/{id}"): ("send_upload", "uploads"),
+    ("post", "/log"): ("log_predictions", "history"),
+    ("get", "/history"): ("list_predictions", "history"),
+    ("get", "/history/counts"): ("count_predictions", "history"),
+    ("get", "/history/statistics"): ("get_statistics", "history"),
+    ("get", "/history/labels"): ("list_labels", "history"),
+    ("get", "/history/samples"): ("sample_predictions", "history"),
+    ("get", "/history/{id}"): ("get_prediction", "history"),
+    ("patch", "/history/{id}"): ("refer_prediction", "history"),
     ("delete", "/cache"): ("clear_cache", "cache"),
     ("get", "/healthz"): ("get_liveness", "health"),
     ("get", "/readyz"): ("get_readiness", "health"),
@@ -139,9 +147,9 @@ def build_document(app: OpenAPI, needs_key: Callable[[str, str], bool | None]) -
 
 def _schemas() -> dict[str, Any]:
     """Of bodies and answers, and of what each task takes and gives."""
-    defined = {**vars(schemas), **vars(job_schemas)}.values()
+    defined = {**vars(schemas), **vars(job_schemas), **vars(history_schemas)}.values()
     kinds = [kind for kind in defined if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    parts = (*schemas.PARTS_OF_ADDRESSES, *job_schemas.PARTS_OF_ADDRESSES)
+    parts = (*schemas.PARTS_OF_ADDRESSES, *job_schemas.PARTS_OF_ADDRESSES, *history_schemas.PARTS_OF_ADDRESSES)
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (kind, "validation" if issubclass(kind, schemas.Body) else "serialization")
         for kind in kinds

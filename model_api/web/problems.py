@@ -16,13 +16,14 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_api import errors
-from model_api.web import job_schemas, schemas
+from model_api.web import history_schemas, job_schemas, schemas
 from model_api.web.requests import current_request
 from model_api.web.responses import ApiResponse, options_response
 
 LOGGER = logging.getLogger("model_api.web.problems")
 MAX_POINTER_CHARS = 256
 MAX_ERRORS = 16
+_SHAPES = (schemas, job_schemas, history_schemas)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def pointer(location: Sequence[str | int]) -> str:
 def raise_invalid_body(error: ValidationError) -> None:
     """flask-openapi3 calls it when a body, checked by pydantic, doesn't fit. Values are never quoted."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    kind = vars(schemas).get(error.title) or vars(job_schemas).get(error.title) or schemas.Body
+    kind = next((vars(m)[error.title] for m in _SHAPES if error.title in vars(m)), schemas.Body)
     known = list(kind.model_fields)
     raise InvalidBody([(pointer(f["loc"]), _finding(f, known)) for f in found[:MAX_ERRORS]])
 

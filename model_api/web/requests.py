@@ -137,9 +137,10 @@ class ApiRequest(flask.Request):
     def call_origin(self) -> Origin:
         """What X-Source, X-User and X-Topic say, as far as it can be kept: a history never fails a prediction."""
         source, user, topic = (self.environ.get(f"HTTP_X_{name}") for name in ("SOURCE", "USER", "TOPIC"))
-        if source is None and user is None and topic is None:
+        caller = self.caller.id or None
+        if source is None and user is None and topic is None and caller is None:
             return _UNTOLD
-        return Origin(_name(source, 64) or _UNTOLD.source, _name(user, 128), _name(topic, 128))
+        return Origin(_name(source, 64) or _UNTOLD.source, _name(user, 128), _name(topic, 128), caller)
 
 
 _UNTOLD = Origin(source="api")

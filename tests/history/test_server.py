@@ -113,3 +113,31 @@ def test_a_database_that_is_away_is_told_and_nothing_else(tmp_path: Path, tiny_s
         assert api.get("/healthz").status == api.get("/readyz").status == 200
         (tmp_path / "file").unlink()
         wait_until(lambda: kept(api) == 2, within_s=30)
+
+
+def test_logged_pairs_are_scored_where_everybodys_are(tmp_path: Path, tiny_store: Path) -> None:
+    with serving(tmp_path, tiny_store) as api:
+        words = " ".join(f"w{i}" for i in range(3000))  # two of them would take longer than a pair may
+        items = [
+            {"input": "article", "prediction": "the bridge opens monday", "reference": "the bridge opens on monday"},
+            {"input": "article", "prediction": {"text": "a"}, "reference": "b"},
+            {"input": "article", "prediction": words, "reference": words},
+        ]
+        logged = api.post("/log", {"items": items})
+        assert logged.status == 201
+        first, second, third = (f"/history/{one}" for one in logged.json()["ids"])
+        found = wait_until(lambda: api.get(second).json()["scores"], within_s=60)
+        assert found == dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu"), 0.0)
+        wanted = api.post("/score", {"predictions": [items[0]["prediction"]], "targets": [items[0]["reference"]]})
+        assert api.get(first).json()["scores"] == wanted.json()["items"][0]
+        assert api.get(third).json()["scores"] is None
+        assert api.get("/history/statistics").json()["measures"]["bleu"]["n"] == 2
+
+
+def test_a_model_that_is_scored_has_its_references(tmp_path: Path, tiny_store: Path) -> None:
+    """Embeddings predict no texts: the refusal is told, and what was predicted is kept all the same."""
+    with serving(tmp_path, tiny_store, MODEL_API_LOG_PREDICTIONS="full") as api:
+        assert api.post("/score", {"model": "tiny", "inputs": ["a"], "targets": ["b"]}).status == 422
+        wait_until(lambda: kept(api) == 1)
+        (found,) = api.get("/history?model=tiny").json()["predictions"]
+        assert (found["input"], found["reference"], found["scores"]) == ("a", "b", None)

@@ -62,6 +62,14 @@ DECISIONS: Mapping[str, Need] = {
     "GET /jobs/objects/<kind>/<name>": BY_ADDRESS,
     "POST /worker/jobs": BY_DAEMON,
     "POST /worker/cron/<name>": BY_DAEMON,
+    "POST /log": HISTORY,
+    "GET /history": HISTORY,
+    "GET /history/counts": HISTORY,
+    "GET /history/statistics": HISTORY,
+    "GET /history/labels": HISTORY,
+    "GET /history/samples": HISTORY,
+    "GET /history/<id>": HISTORY,
+    "PATCH /history/<id>": HISTORY,
     "DELETE /cache": OPERATE,
 }
 WITHOUT_KEY = (OPEN, BY_ADDRESS, BY_DAEMON)
