@@ -83,7 +83,7 @@ class Keeper:
 
         now = datetime.now(UTC)
         span = Span(now - timedelta(days=7), now)
-        found = {}
+        found: dict[tuple[str, str], float] = {}
         for model in models(self._store, span)[:MAX_MODELS]:
             shifted = shifts(self._store, Filter(model), span)
             found |= {(model, of): shifted[of] for of in ("labels", "scores") if shifted[of] is not None}

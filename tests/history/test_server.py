@@ -87,7 +87,7 @@ def test_a_stop_loses_nothing(tmp_path: Path, tiny_store: Path) -> None:
 def test_a_database_that_hangs_slows_nobody(tmp_path: Path, tiny_store: Path, database: Any) -> None:
     with database() as where:
         url = where.new_database()
-        settings = {"MODEL_API_LOG_PREDICTIONS": "full", "MODEL_API_DATABASE_URL": url}
+        settings: dict[str, object] = {"MODEL_API_LOG_PREDICTIONS": "full", "MODEL_API_DATABASE_URL": url}
         with serving(tmp_path, tiny_store, **settings) as api:
             ask = {"model": "tiny", "inputs": TEXTS}
             assert api.post("/predict", ask).status == 200
@@ -118,7 +118,7 @@ def test_a_database_that_is_away_is_told_and_nothing_else(tmp_path: Path, tiny_s
 def test_logged_pairs_are_scored_where_everybodys_are(tmp_path: Path, tiny_store: Path) -> None:
     with serving(tmp_path, tiny_store) as api:
         words = " ".join(f"w{i}" for i in range(3000))  # two of them would take longer than a pair may
-        items = [
+        items: list[dict[str, Any]] = [
             {"input": "article", "prediction": "the bridge opens monday", "reference": "the bridge opens on monday"},
             {"input": "article", "prediction": {"text": "a"}, "reference": "b"},
             {"input": "article", "prediction": words, "reference": words},
