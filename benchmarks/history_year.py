@@ -2,8 +2,8 @@
 
     python -m benchmarks.history_year [FOLDER]      # an SQLite file of 4 GB is made there, once
 
-The rows and their sums are made by SQL, as the writer would have left them: three sources, three models, every hour. What
-is timed is what a route does, its JSON included; the median and the slowest of ten.
+The rows and their sums are made by SQL, as the writer would have left them: three sources, three models, every hour.
+What is timed is what a route does, its JSON included; the median and the slowest of ten.
 """
 
 import json
@@ -47,7 +47,7 @@ def fill(store: Store) -> None:
         names = ", ".join(fixed)
         connection.execute(
             text(
-                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :n)"  # noqa: S608
+                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :n)"
                 f" INSERT INTO predictions (id, created_ms, hour, source, model, score, {names})"
                 " SELECT ((:ms + i * 3000 - :epoch) << 22) + i, :ms + i * 3000, :hour, 'source ' || (i % 3),"
                 f" 'model ' || (i / 3 % 3), (i % 100) / 100.0, {', '.join(f':{name}' for name in fixed)} FROM n"
@@ -62,11 +62,13 @@ def fill(store: Store) -> None:
     bins = [f"bin_{i:02}" for i in range(20)]
     values = f"count(*), sum(score), sum(score * score), min(score), max(score), {', '.join(['count(*) / 20'] * 20)}"
     for table, period in (("prediction_hours", "hour"), ("prediction_days", "hour / 24")):
-        columns = f"{period.split()[0] if 'days' not in table else 'day'}, source, model, n, total, total_of_squares, least, greatest"
+        column = "hour" if table == "prediction_hours" else "day"
+        columns = f"{column}, source, model, n, total, total_of_squares, least, greatest"
         for measure in MEASURES:
             statement = (
-                f"INSERT INTO {table} (measure, {columns}, {', '.join(bins)})"  # noqa: S608
-                f" SELECT '{measure}', {period}, source, model, {values} FROM predictions GROUP BY {period}, source, model"
+                f"INSERT INTO {table} (measure, {columns}, {', '.join(bins)})"
+                f" SELECT '{measure}', {period}, source, model, {values} FROM predictions"
+                f" GROUP BY {period}, source, model"
             )
             store.database.write(lambda c, statement=statement: c.execute(text(statement)))  # type: ignore[misc]
     store.database.write(
