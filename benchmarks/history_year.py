@@ -56,9 +56,12 @@ def fill(store: Store) -> None:
         )
 
     for start in range(0, HOURS, 240):
-        store.database.write(
-            lambda c, start=start: [rows(c, FIRST_HOUR + h) for h in range(start, min(start + 240, HOURS))]
-        )  # type: ignore[misc]
+
+        def ten_days(connection: Connection, start: int = start) -> None:
+            for hour in range(start, min(start + 240, HOURS)):
+                rows(connection, FIRST_HOUR + hour)
+
+        store.database.write(ten_days)
     bins = [f"bin_{i:02}" for i in range(20)]
     values = f"count(*), sum(score), sum(score * score), min(score), max(score), {', '.join(['count(*) / 20'] * 20)}"
     for table, period in (("prediction_hours", "hour"), ("prediction_days", "hour / 24")):
