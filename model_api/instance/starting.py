@@ -14,7 +14,7 @@ from model_api.processes.spec import LeaderSpec
 from model_api.repository.manifest import Manifest
 from model_api.repository.published import Published
 from model_api.settings import Settings
-from model_api.tasks import is_long_running, open_web
+from model_api.tasks import is_interruptible, is_long_running, open_web
 from model_api.tasks.contract import Limits
 
 KEPT_TIMEOUT_S = 2.0  # a start waits so long for what was loaded already
@@ -89,6 +89,7 @@ class GroupStarter:
             on_lane=self._on_lanes,
             name=f"{manifest.model}@{manifest.version}",
             long_running=is_long_running(manifest.task),
+            interruptible=is_interruptible(manifest.task),
         )
 
     def _receive(self, group: ProcessGroup, event: Mapping[str, Any], order: LeaderSpec) -> None:

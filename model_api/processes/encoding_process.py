@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from model_api.errors import DeadlineExceeded, ForwardFailed, LaneFailed, ModelNotReady, QueueFull
+from model_api.errors import DeadlineExceeded, ForwardFailed, InvalidInput, LaneFailed, ModelNotReady, QueueFull
 from model_api.processes import messages
 from model_api.tasks.contract import Array
+from model_api.tasks.text.chat_template import Messages
 from model_api.tasks.text.encoding import ArrivedText, Encoded, LocatedText, time_left_s
 
 ANSWER_TIMEOUT_S = 5.0  # for a piece, which takes a tenth of a second
@@ -23,6 +24,10 @@ TURN_TIMEOUT_S = 10.0
 MAX_WAITING = 16
 PIECE_CHARS = 65_536
 PIECE_TEXTS = 256
+
+
+class _TookTooLong(DeadlineExceeded):
+    """It was ended for that; not merely waited for in vain."""
 
 
 class EncodingProcess:
@@ -70,6 +75,21 @@ class EncodingProcess:
             encoded += [ArrivedText(ids, (lead, trail)) for ids, (lead, trail) in zip(arrays, ends, strict=True)]
         return encoded
 
+    def encode_chat(self, messages: Messages) -> Array:
+        """Raises as Encoder.encode_chat."""
+        listed = [dict(message) for message in messages]
+        try:
+            reply, outputs = self._ask({"messages": listed}, timeout_s=ANSWER_TIMEOUT_S)
+        except LaneFailed:
+            raise ForwardFailed("the model's chat template ended its process") from None
+        except _TookTooLong:
+            raise ForwardFailed("the model's chat template takes too long") from None
+        if "refused" in reply:
+            raise InvalidInput(reply["refused"])
+        if "failed" in reply:
+            raise ForwardFailed(reply["failed"])
+        return outputs[0]
+
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         return str(self._ask({"skip_special": skip_special}, [np.asarray(ids, np.int32)])[0]["text"])
 
@@ -106,7 +126,7 @@ class EncodingProcess:
             self._lose(connection)
             if isinstance(error, TimeoutError):
                 self._kill()
-                raise DeadlineExceeded("the model's tokenizer took too long on this input") from error
+                raise _TookTooLong("the model's tokenizer took too long on this input") from error
             raise LaneFailed("the model's tokenizer ended under this request") from error
         finally:
             with self._changed:

@@ -39,8 +39,10 @@ class ProcessGroup:
         on_lane: Callable[[], None],
         name: str,
         long_running: bool = False,
+        interruptible: bool = False,
     ) -> None:
         self.long_running = long_running
+        self.interruptible = interruptible
         self.max_batch_tokens: int | None = spec.manifest.options.get("max_batch_tokens")
         self.n_lanes = spec.lanes
         self.encoder = EncodingProcess(kill=lambda: self._ask_to_kill(ENCODER_INDEX))

@@ -43,9 +43,9 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def close(writable: Path, max_memory_bytes: int, max_cpu_s: int) -> list[str]:
-    """Give up what reading a file and writing below `writable` doesn't need. Returns what could not be given up here.
-    Raises OSError."""
+def close(writable: Path | None, max_memory_bytes: int, max_cpu_s: int) -> list[str]:
+    """Give up what reading a file and writing below `writable` (None: nowhere) doesn't need. Returns what could not be
+    given up here. Raises OSError."""
     _limit(max_memory_bytes, max_cpu_s, {resource.RLIMIT_NOFILE: 256})
     if not _has_filters():
         return ["network and other programs (no filter of system calls here)"]
@@ -85,20 +85,26 @@ def _without_new_privileges() -> ctypes.CDLL:
     return libc
 
 
-def _write_below(libc: ctypes.CDLL, folder: Path) -> bool:
-    """Let this process create, change and remove files below `folder` alone. False where the kernel can't."""
+def _write_below(libc: ctypes.CDLL, folder: Path | None) -> bool:
+    """Let this process create, change and remove files below `folder` alone, or none. False where the kernel can't."""
     rules = struct.pack("=Q", _WRITES)
     ruleset = libc.syscall(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
     if ruleset < 0:
         return False
+    try:
+        added = folder is None or _add_rule(libc, ruleset, folder)
+        return bool(added and libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0) == 0)
+    finally:
+        os.close(ruleset)
+
+
+def _add_rule(libc: ctypes.CDLL, ruleset: int, folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         rule = struct.pack("=Qi", _WRITES, descriptor)
-        added = libc.syscall(_LANDLOCK_ADD, ruleset, _BENEATH_A_PATH, rule, 0) == 0
-        return bool(added and libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0) == 0)
+        return bool(libc.syscall(_LANDLOCK_ADD, ruleset, _BENEATH_A_PATH, rule, 0) == 0)
     finally:
         os.close(descriptor)
-        os.close(ruleset)
 
 
 def _install(libc: ctypes.CDLL, calls: dict[str, tuple[int, int]], *, listed: int, others: int) -> int:

@@ -31,19 +31,22 @@ class KnownTask:
     module: str
     architectures: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
-    needs_architecture: str = ""
+    needs_architecture: str | tuple[str, ...] = ""
     decodes: bool = False
     converts: bool = False
     takes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 
     def is_inferred_from(self, architecture: str) -> bool:
-        return bool(self.architectures) and architecture.endswith(self.architectures) and "LMHead" not in architecture
+        head = "LMHead" in architecture and self.architectures != DECODERS
+        return bool(self.architectures) and architecture.endswith(self.architectures) and not head
 
     @property
     def options(self) -> tuple[str, ...]:
         return tuple(sorted((*_COMMON_OPTIONS, *self.own_options)))
 
+
+DECODERS = ("ForCausalLM", "GPT2LMHeadModel")
 
 TASKS: Mapping[str, KnownTask] = {
     "text-classification": KnownTask(
@@ -81,6 +84,13 @@ TASKS: Mapping[str, KnownTask] = {
         ("engine", "generation", "prefix"),
         needs_architecture="ForConditionalGeneration",
         decodes=True,
+        converts=True,
+    ),
+    "text-generation": KnownTask(
+        "text.text_generation",
+        DECODERS,
+        ("engine", "generation"),
+        needs_architecture=DECODERS,
         converts=True,
     ),
     "embedding": KnownTask(
@@ -125,7 +135,9 @@ def judge_task(
     if task.decodes and not whole:
         told = f"{architecture or 'this'} is an encoder alone, which is no model for {name}"
     elif needed and architecture and not architecture.endswith(needed):
-        told = f"{architecture} is no model for {name}, which needs one {needed}"
+        told = (
+            f"{architecture} is no model for {name}, which needs one {needed if isinstance(needed, str) else needed[0]}"
+        )
     elif not task.decodes and not needed and whole and not has_modules and not has_own_encoder(config):
         told = f"{architecture or 'this'} is an encoder with a decoder, which is no model for {name}"
     if told:

@@ -28,7 +28,14 @@ TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE = "tokenizer.json", "vocab.txt", "m
 # Read where they are there, by our own loaders or by transformers.
 OPTIONAL = frozenset(
     {"tokenizer_config.json", "sentence_bert_config.json", "generation_config.json", "special_tokens_map.json"}
-    | {"added_tokens.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt"}
+    | {
+        "chat_template.jinja",
+        "added_tokens.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "vocab.json",
+        "merges.txt",
+    }
 )
 
 

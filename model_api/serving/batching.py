@@ -12,11 +12,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-import orjson
 
 from model_api.errors import CallerLeft, DeadlineExceeded, ForwardFailed, LaneFailed, ModelApiError, ModelNotReady
-from model_api.processes.lane import LaneGone, LaneGroup
-from model_api.serving.pending import Outputs, PendingRequest, RunningBatch, abandoned, failures_of
+from model_api.processes.lane import LaneGone, LaneGroup, LaneLeft, Listener
+from model_api.serving.pending import Outputs, PendingRequest, RunningBatch, abandoned, failures_of, pending_request
 from model_api.serving.scheduling import QueueEntry, Scheduler
 from model_api.serving.turnstile import leave_early
 from model_api.tasks.contract import Array
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 # A forward is given this much longer than its callers' deadline: killing a lane costs its successors a restart.
 FORWARD_GRACE_S = 5.0
-LONG_BATCH_TOKENS = 5120  # of a long-running batch, input and new tokens: eight articles and their summaries
 COST_SMOOTHING = 0.1  # share of the newest batch in the running mean of a token's cost
 MAX_CRASHES = 2  # one retry elsewhere
 PATIENCE_S = 0.05  # asking whether a caller left costs a system call: not worth it for who waited less
@@ -68,26 +66,10 @@ class Batcher:
         Raises QueueFull at once, DeadlineExceeded at the deadline, CallerLeft, ModelNotReady if the version goes away,
         LaneFailed after a second crash, ForwardFailed if the model raises on these rows.
         """
-        request = PendingRequest(
-            group=lanes,
-            parameters=orjson.dumps(dict(parameters), option=orjson.OPT_SORT_KEYS),
-            costs=costs,
-            caller=caller,
-            weight=lanes.seconds_per_token,
-            arrays=arrays,
-            forward_parameters=parameters,
-            deadline=deadline,
-            has_left=has_left,
-            max_batch_tokens=lanes.max_batch_tokens or (LONG_BATCH_TOKENS if lanes.long_running else None),
-        )
+        request = pending_request(lanes, arrays, costs, parameters, caller=caller, deadline=deadline, has_left=has_left)
         if not arrays:
             return Outputs([], 0.0, 0.0, 0)
-        with self._changed:
-            if self._stopping or not lanes.is_open():
-                raise ModelNotReady("this version", GOING_AWAY)
-            self._scheduler.add(request)
-            self._condition(lanes).notify()
-        leave_early()
+        self.submit(request)
         if not request.ended.acquire(timeout=max(0.0, deadline - time.monotonic())):
             with self._changed:  # the outcome may have come just before
                 self._finish(request, DeadlineExceeded("no answer within the request's time limit"))
@@ -95,6 +77,21 @@ class Batcher:
         if isinstance(request.outcome, Outputs):
             return request.outcome
         raise request.outcome
+
+    def submit(self, request: PendingRequest) -> None:
+        """Queue it, and don't wait. Raises QueueFull, ModelNotReady."""
+        with self._changed:
+            lanes = cast(LaneGroup, request.group)
+            if self._stopping or not lanes.is_open():
+                raise ModelNotReady("this version", GOING_AWAY)
+            self._scheduler.add(request)
+            self._condition(lanes).notify()
+        leave_early()
+
+    def give_up(self, request: PendingRequest, outcome: ModelApiError) -> None:
+        """Nobody waits for it any more; without effect where it has its outcome."""
+        with self._changed:
+            self._finish(request, outcome)
 
     def lanes_changed(self) -> None:
         """A lane became free without a runner's doing: it was started anew."""
@@ -134,7 +131,7 @@ class Batcher:
         """Under the lock: settle, and wake the caller."""
         assert isinstance(entry, PendingRequest)
         if self._settle(entry, outcome):
-            entry.ended.release()
+            entry.wake()
 
     def _fail_waiting(self) -> None:
         for entry in self._scheduler.waiting():
@@ -162,7 +159,7 @@ class Batcher:
             if work is not None:
                 self._start(work)
             for entry in settled:
-                entry.ended.release()
+                entry.wake()
             settled = ()
             if work is not None:
                 settled = self._complete(work)
@@ -205,7 +202,36 @@ class Batcher:
         with failures_of(work):
             # A lane that dies costs its successors a restart: worth it for seconds of work, not for milliseconds.
             ask = abandoned(work.parts) if work.group.long_running else None
-            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s, ask)
+            more = {"listener": self._listener(work)} if work.group.interruptible else {}
+            work.lane.start(arrays, work.parts[0][0].forward_parameters, timeout_s, ask, **more)
+
+    def _listener(self, work: RunningBatch) -> Listener:
+        """To a batch that can be interrupted, which is one row."""
+        ((entry, _),) = work.parts
+        nobody_waits = abandoned(work.parts)
+
+        def could_run(group: Hashable) -> bool:
+            lanes = cast(LaneGroup, group)
+            return lanes.long_running == work.group.long_running and (lanes is work.group or lanes.idle_lanes() > 0)
+
+        def wanted() -> str:
+            if nobody_waits():
+                return "nobody"
+            with self._changed:
+                return "others" if self._scheduler.is_in_the_way(entry, could_run) else ""
+
+        return Listener(wanted, None if entry.parts is None else entry.take_part)
+
+    def _interrupted(self, entry: PendingRequest, row: int, array: Array) -> None:
+        """Under the lock: a row goes on where it was, when its turn comes."""
+        if entry.outcome is not None:
+            return
+        if entry.has_left():
+            self._finish(entry, CallerLeft("the client closed its connection"))
+            return
+        used_tokens = len(array) - len(entry.arrays[row])
+        entry.arrays = [array if index == row else other for index, other in enumerate(entry.arrays)]
+        self._scheduler.put_back_unfinished(entry, row, max(0, entry.costs[row] - used_tokens))
 
     def _complete(self, work: RunningBatch) -> list[PendingRequest]:
         """Wait for the outputs of a batch; the requests that are settled by them, whose callers still sleep."""
@@ -222,6 +248,11 @@ class Batcher:
         with self._changed:
             work.group.put_lane(work.lane)
             self._condition(work.group).notify()
+            if isinstance(work.failure, LaneLeft):
+                ((entry, (row,)),) = work.parts
+                self._interrupted(entry, row, work.failure.arrays[0])
+                self._notify_all()
+                return []
             if work.failure is not None:
                 for entry, rows in work.parts:
                     self._retry_or_fail(entry, rows, work.failure, in_company=len(work.parts) > 1)
@@ -253,6 +284,9 @@ class Batcher:
             return
         if isinstance(failure, LaneGone):
             entry.crashes += 1
+            if entry.told_chars:  # what another lane makes of it needn't go on with what was told
+                self._finish(entry, LaneFailed("the model process died under the request"))
+                return
             if not cast(LaneGroup, entry.group).is_open():
                 self._finish(entry, ModelNotReady("this version", GOING_AWAY))
                 return

@@ -3,12 +3,13 @@
 Plain data, no Flask, no torch. `ModelService` is what the routes need of the service, and all they know of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
+from model_api.instance.version import Version
 
 
 class Guard(Protocol):
@@ -139,3 +140,21 @@ class ModelService(Protocol):
     def mount(self) -> Mount: ...
 
     def clear_cache(self, model: str | None) -> int: ...
+
+
+class GrowingAnswer(Protocol):
+    """An iterator of pieces of one prediction's text, on one thread; closed in any case."""
+
+    version: Version
+    answer: Answer | None
+    """All of it, once it ended."""
+
+    def __iter__(self) -> Iterator[str]: ...
+    def __next__(self) -> str: ...
+    def close(self) -> None: ...
+
+
+class StreamingService(Protocol):
+    """What the routes need beside ModelService where an answer is sent as it grows."""
+
+    def stream(self, model: str, item: Any, parameters: Mapping[str, Any], context: CallContext) -> GrowingAnswer: ...

@@ -10,6 +10,7 @@ from model_api.history.keeping import Score
 from model_api.history.recording import Recorder
 from model_api.serving.calls import Answer, CallContext
 from model_api.serving.service import Service
+from model_api.serving.streaming import Stream
 
 SCORING = "scoring"  # the task of rows that /score gave, whose predictions somebody else made
 HISTORY = "history"  # a caller that is the history itself
@@ -40,6 +41,11 @@ class RecordedService(Service):
         answer = super().predict(model, inputs, parameters, context)
         self._note(answer, inputs, answer.predictions, context)
         return answer
+
+    def stream(self, model: str, item: Any, parameters: Mapping[str, Any], context: CallContext) -> Stream:
+        stream = super().stream(model, item, parameters, context)
+        stream.when_answered(lambda answer: self._note(answer, [item], answer.predictions, context))
+        return stream
 
     def similarity(
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext

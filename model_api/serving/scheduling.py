@@ -98,6 +98,10 @@ class _Turns(Generic[K]):
         self._floor = max(self._floor, self._served[key])
         self._served[key] += amount
 
+    def refund(self, key: K, amount: float) -> None:
+        """What was charged and not served, of one who waits."""
+        self._served[key] = max(self._served[key] - amount, self._floor)
+
 
 class Scheduler:
     """The queue. Not thread-safe: the batcher calls it under its lock."""
@@ -131,6 +135,25 @@ class Scheduler:
         entry.waiting = sorted([*entry.waiting, *rows], key=lambda row: entry.costs[row])
         if entry not in self._waiting:
             self._enqueue(entry)
+
+    def put_back_unfinished(self, entry: QueueEntry, row: int, unused_tokens: int) -> None:
+        """A row that was interrupted waits for its next turn; what of its cost wasn't used was not served."""
+        self._tokens -= unused_tokens
+        entry.waiting = sorted([*entry.waiting, row], key=lambda row: entry.costs[row])
+        if entry not in self._waiting:
+            self._enqueue(entry)
+        self._groups.refund(entry.group, unused_tokens * entry.weight)
+        self._callers.refund((entry.group, entry.caller), unused_tokens)
+
+    def is_in_the_way(self, entry: QueueEntry, could_run: Callable[[Hashable], bool]) -> bool:
+        """Whether somebody waits whose turn it is rather than that of `entry`, which runs; `could_run` tells of a group
+        whether the runner of `entry` could run it."""
+        return any(
+            other is not entry
+            and could_run(other.group)
+            and (other.group != entry.group or other.caller != entry.caller or other.tag < entry.tag)
+            for other in self._waiting
+        )
 
     def remove(self, entry: QueueEntry) -> None:
         """`entry` has its outcome; whatever of it still waits is dropped."""

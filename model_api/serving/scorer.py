@@ -46,7 +46,7 @@ def scored_row(row: Array, score: Callable[[str, str], dict[str, float]]) -> Arr
 class Scorer:
     """A LaneGroup. Its process lives on a thread of its own, which starts it, waits for its end and starts it anew."""
 
-    long_running = False
+    long_running = interruptible = False
     max_batch_tokens: int | None = None
     seconds_per_token = 1e-4  # text_scores.UNIT_US
 

@@ -1,30 +1,30 @@
 """Answering a request: choose the version, prepare, batch, finish. Knows nothing of HTTP."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from model_api.errors import CacheDown, InvalidInput, ModelNotReady, QueueFull
+from model_api.errors import CacheDown, InvalidInput, QueueFull
 from model_api.instance.manager import Manager
 from model_api.instance.polling import Mount
 from model_api.instance.readiness import Readiness
 from model_api.instance.version import Version
-from model_api.processes.lane import LaneGroup
+from model_api.serving.answering import answer_of, cached_answer, prepare, web_side, weights_of
 from model_api.serving.batching import Batcher
 from model_api.serving.cache import Cache, CachedAnswer, cache_key
 from model_api.serving.cache_stores import StoreDown
 from model_api.serving.calls import Answer, CallContext, Weights
-from model_api.serving.heavy_work import heavy_work
 from model_api.serving.pending import Outputs
 from model_api.serving.reranking import require_reranking, reranking_model, reranking_pointer
 from model_api.serving.scorer import Scorer, from_row, to_row
 from model_api.serving.shares import Shares
 from model_api.serving.similarity import require_embedding, similarities, similarity_model, similarity_pointer
+from model_api.serving.streaming import Stream, open_stream
 from model_api.serving.text_scores import score_costs
 from model_api.settings import Settings
 from model_api.tasks.contract import Prepared
-from model_api.tasks.text.encoding import answer_by
 
 
 class Service:
@@ -70,7 +70,16 @@ class Service:
             if computed:
                 return replace(computed[0], predictions=entry.fragments)
             context.guard.spend(version.name, entry.n_tokens)
-            return _cached_answer(version, entry, age_s)
+            return cached_answer(version, entry, age_s)
+
+    def stream(self, model: str, item: Any, parameters: Mapping[str, Any], context: CallContext) -> Stream:
+        """The prediction for one input, as it grows. Returns when its first piece is there, or all of it; raises as
+        predict does, and InvalidInput for a model that gives no answer in pieces."""
+        with contextlib.ExitStack() as held:
+            context.admit(model)
+            held.enter_context(self._entry(context))
+            version = held.enter_context(self._manager.serving.use(model, context.canary_key))
+            return open_stream(self._batcher, version, item, parameters, context, held)
 
     def clear_cache(self, model: str | None) -> int:
         """Forget the cached answers of `model`, or all; how many. Raises CacheDown."""
@@ -95,7 +104,7 @@ class Service:
             except InvalidInput as error:
                 raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
             prepared = replace(prepared, truncated=[index - 1 for index in prepared.truncated])
-            return _answer(version, similarities(version, prepared, outputs.arrays), prepared, outputs)
+            return answer_of(version, similarities(version, prepared, outputs.arrays), prepared, outputs)
 
     def rerank(
         self, query: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
@@ -139,8 +148,8 @@ class Service:
         """What `predict` would ask. Refuses what it would refuse, and computes nothing."""
         with self._manager.serving.use(context.admit(model), context.canary_key) as version:
             self._check_count(inputs, "inputs")
-            _prepare(version, inputs, parameters, "/inputs", context)
-            return _weights(version, parameters)
+            prepare(version, inputs, parameters, "/inputs", context)
+            return weights_of(version, parameters)
 
     def similarity_weights(
         self, target: str, texts: Sequence[str], model: str | None, parameters: Mapping[str, Any], context: CallContext
@@ -151,10 +160,10 @@ class Service:
             require_embedding(version)
             self._check_count(texts, "texts")
             try:
-                _prepare(version, [target, *texts], parameters, "", context)
+                prepare(version, [target, *texts], parameters, "", context)
             except InvalidInput as error:
                 raise InvalidInput(str(error), similarity_pointer(error.pointer)) from None
-            return _weights(version, parameters)
+            return weights_of(version, parameters)
 
     def models(self) -> list[dict[str, Any]]:
         """Every model as GET /models shows it."""
@@ -208,13 +217,13 @@ class Service:
     ) -> Answer:
         prepared, outputs = self._run(version, inputs, parameters, "/inputs", context)
         assert version.web is not None
-        with _web_side(version, sum(array.nbytes for array in outputs.arrays), context):
-            return _answer(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
+        with web_side(version, sum(array.nbytes for array in outputs.arrays), context):
+            return answer_of(version, version.web.finish(prepared, outputs.arrays), prepared, outputs)
 
     def _run(
         self, version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
     ) -> tuple[Prepared, Outputs]:
-        group, prepared = _prepare(version, inputs, parameters, pointer, context)
+        group, prepared = prepare(version, inputs, parameters, pointer, context)
         outputs = self._batcher.run(
             group,
             prepared.arrays,
@@ -226,71 +235,3 @@ class Service:
         )
         context.guard.spend(version.name, prepared.n_tokens)
         return prepared, outputs
-
-
-def _prepare(
-    version: Version, inputs: Sequence[Any], parameters: Mapping[str, Any], pointer: str, context: CallContext
-) -> tuple[LaneGroup, Prepared]:
-    """The version's process group, and the inputs as it takes them. Raises ModelNotReady, InvalidInput."""
-    group = version.group
-    if version.web is None or group is None:
-        raise ModelNotReady(version.name, "its model processes are being restarted")
-    with _web_side(version, context.size_bytes, context):
-        return group, version.web.prepare(inputs, parameters, pointer)
-
-
-@contextmanager
-def _web_side(version: Version, n_bytes: int, context: CallContext) -> Iterator[None]:
-    """Around what a version's web side does with so much. Where its tokenizer runs apart it isn't done here, and must
-    not make others wait."""
-    with answer_by(context.deadline):
-        if version.encodes_apart:
-            yield
-            return
-        with heavy_work(n_bytes, context.deadline):
-            yield
-
-
-def _weights(version: Version, parameters: Mapping[str, Any]) -> Weights:
-    manifest = version.manifest
-    return Weights(version.name, manifest.version, manifest.digest, manifest.task, version.repeats(parameters))
-
-
-def _answer(version: Version, predictions: list[Any], prepared: Prepared, outputs: Outputs) -> Answer:
-    return Answer(
-        model=version.name,
-        version=version.manifest.version,
-        digest=version.manifest.digest,
-        task=version.manifest.task,
-        predictions=predictions,
-        n_tokens=prepared.n_tokens,
-        truncated=prepared.truncated,
-        queue_ms=outputs.queue_ms,
-        forward_ms=outputs.forward_ms,
-        batch_size=outputs.batch_size,
-        precision=version.precision,
-        min_cosine=_min_cosine(version),
-    )
-
-
-def _min_cosine(version: Version) -> float | None:
-    return version.accuracy.min_cosine if version.accuracy else None
-
-
-def _cached_answer(version: Version, entry: CachedAnswer, age_s: float | None) -> Answer:
-    """An answer that another request computed: it names the version that this one asked, which has the same digest."""
-    return Answer(
-        model=version.name,
-        version=version.manifest.version,
-        digest=version.manifest.digest,
-        task=version.manifest.task,
-        predictions=entry.fragments,
-        n_tokens=entry.n_tokens,
-        truncated=entry.truncated,
-        queue_ms=0.0,
-        forward_ms=0.0,
-        batch_size=0,
-        precision=version.precision,
-        min_cosine=_min_cosine(version),
-        age_s=None if age_s is None else int(age_s),
-    )

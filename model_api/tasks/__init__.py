@@ -33,6 +33,11 @@ def is_long_running(name: str) -> bool:
     return name in TASKS and find_task(name).long_running
 
 
+def is_interruptible(name: str) -> bool:
+    """Whether its forwards can be interrupted and tell of an answer that grows. False for an unknown task."""
+    return name in TASKS and find_task(name).interruptible
+
+
 def loading_bytes(folder: Path, manifest: Manifest, precision: str) -> int:
     """The estimated peak of loading `manifest`, whose copy lies, or will, in `folder`."""
     if manifest.task not in TASKS:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy.typing as npt
 
@@ -65,6 +65,17 @@ class WebSide(ABC):
         return True
 
 
+class Talk:
+    """What passes between a forward and the web process while it runs. This one speaks to nobody."""
+
+    def tell(self, text: str, begin: int) -> None:
+        """Pass a piece of the answer on to its caller; `begin` is its place in all of it, in characters."""
+
+    def wanted(self) -> Literal["", "others", "nobody"]:
+        """Why the lane had better be free: others wait, or nobody waits for this any more; "" for no reason."""
+        return ""
+
+
 class ModelSide(ABC):
     """One lane of a process group; called on its only thread, with torch limited to one thread."""
 
@@ -81,6 +92,11 @@ class ModelSide(ABC):
     @abstractmethod
     def forward(self, arrays: Sequence[Array], parameters: Mapping[str, Any]) -> Sequence[Array]:
         """One output array per row, in order. Must not keep or change `arrays`."""
+
+    def run(self, arrays: Sequence[Array], parameters: Mapping[str, Any], talk: Talk) -> tuple[Sequence[Array], bool]:
+        """As `forward` of one row, by a model that can be interrupted (Task.interruptible): its output and True; or
+        what it is to be given to go on and False, where `talk` wanted it to leave."""
+        return self.forward(arrays, parameters), True
 
     def warm(self) -> None:  # noqa: B027 - a default: most have nothing to do
         """Called once, in the leader: do what the lanes will then share, so that none of them does it again."""
@@ -108,6 +124,10 @@ class Task(ABC):
 
     long_running: ClassVar[bool] = False
     """Whether a forward takes seconds: then a version has one lane, and a runner of its own in the web process."""
+
+    interruptible: ClassVar[bool] = False
+    """Whether its forwards heed their Talk. Then each batch is one row, so that who waits is next after a while, and a
+    caller can have the answer as it grows."""
 
     compares_to_float32: ClassVar[bool] = True
     """Whether bfloat16 and int8 are checked against float32 on the warm inputs."""

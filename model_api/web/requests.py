@@ -18,7 +18,15 @@ from model_api.history.entries import clean
 from model_api.history.opening import History
 from model_api.jobs.start import Jobs
 from model_api.repository.manifest import NAME_PATTERN
-from model_api.serving.calls import UNGUARDED, Answer, CallContext, Guard, ModelService, Origin
+from model_api.serving.calls import (
+    UNGUARDED,
+    Answer,
+    CallContext,
+    Guard,
+    ModelService,
+    Origin,
+    StreamingService,
+)
 from model_api.serving.heavy_work import heavy_work
 from model_api.settings import Settings
 from model_api.web.callers import ANONYMOUS, Caller, caller_of, client_address
@@ -160,6 +168,10 @@ def current_request() -> ApiRequest:
 
 def current_service() -> ModelService:
     return cast(ModelService, current_app.extensions["model_api"])
+
+
+def current_streams() -> StreamingService:
+    return cast(StreamingService, current_app.extensions["model_api"])
 
 
 def current_jobs() -> Jobs:

@@ -47,6 +47,7 @@ class PredictBody(Body):
     model: str = Field(description="`name`, `name@version` or `name@canary`")
     inputs: Any = Field(description="One input or a list of them.", json_schema_extra={"not": {"type": "null"}})
     parameters: dict[str, Any] = Field(default_factory=dict, description="Of the task; unknown ones are refused.")
+    stream: bool = Field(False, description="Of a task that generates: the answer as it grows, as server-sent events.")
 
 
 class RerankBody(Body):

@@ -98,8 +98,36 @@ def cross_encoder(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, 
     return [[float(model.predict([(one["query"], text)])[0]) for text in one["texts"]] for one in inputs]
 
 
+def continuation(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """What transformers' generate goes on with, without an end token; of a text that is too long, after its end."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    room, new = min(tokenizer.model_max_length, 64), parameters["max_new_tokens"]
+    found = []
+    for text in inputs:
+        ids = tokenizer(text)["input_ids"]
+        ids = ids[-max(room // 2, room - new) :] if len(ids) >= room else ids
+        asked = {**parameters, "max_new_tokens": min(new, room - len(ids)), "do_sample": False}
+        asked.pop("temperature", None)
+        with torch.inference_mode():
+            row = torch.tensor([ids])
+            made = model.generate(row, attention_mask=torch.ones_like(row), early_stopping=True, **asked)[0].tolist()
+        ends = model.generation_config.eos_token_id
+        tokens = len(made) - len(ids)
+        if made[-1] in (ends if isinstance(ends, list) else [ends]):
+            made = made[:-1]
+        whole, before = (tokenizer.decode(part, skip_special_tokens=True) for part in (made, ids))
+        found.append({"text": whole[len(before) :], "tokens": tokens})
+    return found
+
+
 def difference(got: Any, wanted: Any) -> float:
     """The largest between two predictions; infinite where they aren't of one shape."""
+    if isinstance(got, dict) and "finish_reason" in got:
+        return 0.0 if {key: got[key] for key in wanted} == wanted else float("inf")
     if isinstance(wanted, dict):
         return _of_fields(got, wanted)
     if isinstance(wanted, list) and isinstance(got, list) and all(isinstance(one, dict) for one in wanted):

@@ -2,6 +2,7 @@
 
 from tests.catalogue.kinds_answering import ANSWERING
 from tests.catalogue.kinds_classifiers import CLASSIFIERS
+from tests.catalogue.kinds_decoders import DECODERS
 from tests.catalogue.kinds_encoders import ENCODERS
 from tests.catalogue.kinds_features import FEATURES
 from tests.catalogue.kinds_fill_mask import FILL_MASK
@@ -14,6 +15,7 @@ from tests.catalogue.kinds_zero_shot import ZERO_SHOT
 
 KINDS = [
     *ENCODERS,
+    *DECODERS,
     *SENTENCES,
     *CLASSIFIERS,
     *RERANKERS,

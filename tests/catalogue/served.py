@@ -1,6 +1,7 @@
 """Publishes drafts, loads and answers as an instance does, in a process without other threads, for one kind after
 another: `python -m tests.catalogue.served`, JSON lines in and out."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -49,7 +50,8 @@ class Server:
 def answer(order: Mapping[str, Any]) -> dict[str, Any]:
     from model_api.errors import ModelApiError, Refused
     from model_api.processes.model_side.bring_up import load_copy
-    from model_api.processes.model_side.checks import PROBE_LIMITS
+    from model_api.processes.model_side.checks import PROBE_LIMITS, Runs
+    from model_api.processes.model_side.trial import Trial
     from model_api.processes.spec import LeaderSpec
     from model_api.publishing.draft import draft
     from model_api.tasks import find_task
@@ -82,9 +84,11 @@ def answer(order: Mapping[str, Any]) -> dict[str, Any]:
     if made.manifest.task == "text-classification":
         parameters["all_labels"] = True
     predictions = []
-    for text in order["inputs"]:
-        prepared = web.prepare([text], parameters)
-        predictions += web.finish(prepared, list(loaded.model.forward(prepared.arrays, prepared.parameters)))
+    with contextlib.ExitStack() as children:
+        runs: Runs = loaded.model if loaded.model.fork_safe else children.enter_context(Trial(loaded.model))
+        for text in order["inputs"]:
+            prepared = web.prepare([text], parameters)
+            predictions += web.finish(prepared, list(runs.forward(prepared.arrays, prepared.parameters)))
     return {"task": made.manifest.task, "predictions": [getattr(p, "tolist", lambda p=p: p)() for p in predictions]}
 
 

@@ -44,6 +44,11 @@ class Leader:
         self.precision: str = header["precision"]
         self.precision_reason: str | None = header["precision_reason"]
 
+    @property
+    def connection(self) -> socket.socket:
+        """The web process's end of the lane."""
+        return self._ours
+
     def __enter__(self) -> "Leader":
         return self
 

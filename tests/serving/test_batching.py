@@ -18,7 +18,7 @@ from model_api.errors import (
     ModelNotReady,
     QueueFull,
 )
-from model_api.processes.lane import LaneGone
+from model_api.processes.lane import LaneGone, Listener
 from model_api.serving.batching import PATIENCE_S, Batcher
 from model_api.serving.pending import Outputs
 from model_api.serving.scheduling import Scheduler
@@ -35,6 +35,7 @@ class Group:
         self.behaviour = behaviour
         self.seconds_per_token = 1.0
         self.long_running = long_running
+        self.interruptible = False
         self.max_batch_tokens: int | None = None
         self.open = True
         self.idle: list[Any] = [self] * n_lanes
@@ -60,6 +61,7 @@ class Group:
         parameters: Mapping[str, Any],
         timeout_s: float,
         abandoned: Callable[[], bool] | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.started[threading.get_ident()] = arrays
         self.batches.append(len(arrays))

@@ -27,6 +27,7 @@ from model_api.repository.signatures import signer
 from model_api.tasks import find_task
 from model_api.tasks.contract import Array, ModelSide, Prepared, Task
 from model_api.tasks.options import read_options
+from model_api.tasks.text.chat_template import has_template
 from model_api.tasks.text.encoding import Encoder, LocalEncoder
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def load(spec: LeaderSpec, folder: Path, report: Report, *, encodes_elsewhere: b
     task = find_task(manifest.task)
     read_options(task.options, manifest.options)
     precision = str(manifest.options.get("precision", spec.precision))
-    encoder = LocalEncoder(folder) if encodes_elsewhere else None
+    encoder = LocalEncoder(folder, renders=has_template(folder)) if encodes_elsewhere else None
     if task.needs_conversion(folder, manifest, precision):
         report("converting")
         convert(task, folder, manifest, precision)

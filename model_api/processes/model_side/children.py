@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from model_api.errors import ModelApiError, Refused
-from model_api.processes import messages
+from model_api.processes import messages, sandbox
 from model_api.processes.keeping import SUCCESSOR_TIMEOUT_S
 from model_api.processes.model_side.bring_up import Loaded
 from model_api.processes.model_side.forking import fork_child, wake_on_child
 from model_api.processes.model_side.lane_loop import run_encoder, run_lane
-from model_api.processes.model_side.limits import ENCODER_OOM_SCORE, be_ended_before_others
+from model_api.processes.model_side.limits import ENCODER_OOM_SCORE, be_ended_before_others, mapped_bytes
 from model_api.processes.model_side.recheck import DAMAGED, recheck
 from model_api.processes.spec import ENCODER_INDEX, HEARTBEAT_S, LeaderSpec
 from model_api.repository.signatures import signer
+from model_api.tasks.text.chat_template import has_template
 
 log = logging.getLogger(__name__)
 
 _RESTART_AT_MOST_EVERY_S = 1.0
 _SUSPICIOUS_DEATHS, _WITHIN_S = 3, 10.0
+RENDERING_BYTES = 512 * 2**20  # what a chat template may take beside what its process has
 _WEB_PROCESS_GONE = (messages.PeerGone, ConnectionError)
 
 
@@ -138,6 +140,10 @@ class Children:
     def _run_encoder(self, connection: socket.socket) -> None:
         assert self._loaded.encoder is not None
         be_ended_before_others(ENCODER_OOM_SCORE)
+        if has_template(self._loaded.folder):
+            missing = sandbox.close(None, mapped_bytes() + RENDERING_BYTES, max_cpu_s=2**31)
+            if missing:
+                log.warning("a chat template runs with less around it", extra={"fields": {"missing": missing}})
         run_encoder(connection, self._loaded.encoder)
 
     def _fork(self, index: int) -> None:

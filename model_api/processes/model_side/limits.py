@@ -43,8 +43,17 @@ def run_in_the_background() -> None:
 
 def allocated_bytes() -> int:
     """Of this process, as RLIMIT_DATA counts them; very many where that can't be told."""
+    return _own_bytes("VmData:", 2**32)
+
+
+def mapped_bytes() -> int:
+    """Of this process, as RLIMIT_AS counts them; very many where that can't be told."""
+    return _own_bytes("VmSize:", 2**40)
+
+
+def _own_bytes(name: str, otherwise: int) -> int:
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmData:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
-    return 2**32
+    return otherwise

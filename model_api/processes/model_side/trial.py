@@ -16,6 +16,7 @@ from model_api.processes.model_side.lane_loop import run_lane
 from model_api.processes.model_side.limits import TRIAL_OOM_SCORE, be_ended_before_others
 from model_api.repository.manifest import Manifest
 from model_api.tasks.contract import Array, Limits, ModelSide, Task
+from model_api.tasks.text.chat_template import has_template
 from model_api.tasks.text.settled_tokenizer import settle
 from model_api.tasks.text.tokenizer_kinds import why_elsewhere
 
@@ -127,7 +128,8 @@ def why_encoded_elsewhere(task: Task, folder: Path) -> str:
     def run(connection: socket.socket) -> None:
         settle(folder)
         task.settle(folder)
-        messages.send(connection, {"why": why_elsewhere(folder)})
+        apart = "it has a chat template, which is a program" if has_template(folder) else ""
+        messages.send(connection, {"why": why_elsewhere(folder) or apart})
 
     with Child(run, "looking at the tokenizer") as child:
         return str(child.told()[0]["why"])

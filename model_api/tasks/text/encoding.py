@@ -19,6 +19,7 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from model_api.errors import DeadlineExceeded, ForwardFailed, Refused
 from model_api.repository.loaded_files import TOKENIZER_FILE, reader_of
 from model_api.repository.sentence_modules import read_modules
+from model_api.tasks.text.chat_template import ChatTemplate, Messages
 from model_api.tasks.text.settled_tokenizer import settled_file
 
 MAX_CONFIG_BYTES = 4 * 2**20  # Gemma's tokenizer_config.json has 1.2 MB
@@ -83,6 +84,10 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> Sequence[Encoded]: ...
 
+    def encode_chat(self, messages: Messages) -> Sequence[int] | npt.NDArray[np.int32]:
+        """Ids of a conversation, as the model's template puts it, to be gone on with. Raises InvalidInput where the
+        template says no, and ForwardFailed where it fails."""
+
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of tokens; of generated ones, special ones are left out."""
 
@@ -117,8 +122,10 @@ def special_ends(special: Sequence[int]) -> tuple[int, int]:
 class LocalEncoder:
     """In this process. Safe on many threads: nothing about it changes after construction."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises Refused naming the file."""
+    def __init__(self, folder: Path, *, renders: bool = False) -> None:
+        """`renders`: it takes conversations too, which the web process never does itself. Raises Refused naming the
+        file."""
+        self._template = ChatTemplate.of(folder) if renders else None
         modules = read_modules(*reader_of(folder))
         self._adds_special = modules is None or not modules.static
         with _as_refusal("tokenizer.json"):
@@ -136,6 +143,12 @@ class LocalEncoder:
         with _as_failure():
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._adds_special)
             return [_LocalText(encoding) for encoding in encodings]
+
+    def encode_chat(self, messages: Messages) -> Sequence[int]:
+        assert self._template is not None
+        text = self._template.render(messages)
+        with _as_failure():
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         with _as_failure():

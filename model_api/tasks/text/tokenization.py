@@ -15,6 +15,7 @@ from model_api.repository.loaded_files import reader_of
 from model_api.repository.manifest import MANIFEST_NAME
 from model_api.repository.sentence_modules import SentenceModules, read_modules
 from model_api.tasks.contract import Limits
+from model_api.tasks.text.chat_template import Messages
 from model_api.tasks.text.encoding import MAX_CONFIG_BYTES, Encoded, Encoder, LocalEncoder, LocatedText
 
 Ids = Sequence[int] | npt.NDArray[np.int32]
@@ -65,6 +66,18 @@ class TextTokenizer:
                 truncated.append(index)
             ids.append(np.asarray(row, dtype=np.int32))
         return Tokens(ids, truncated)
+
+    def encode_whole(self, texts: Sequence[Any], pointer: str) -> list[Ids]:
+        """Token ids with the model's special tokens, however many. Raises InvalidInput at `<pointer>/<index>`."""
+        for index, text in enumerate(texts):
+            check_text(text, f"{pointer}/{index}", self._max_text_chars)
+        encoded = self._encoder.encode(texts)
+        return [self._tokens_of(one, f"{pointer}/{index}") for index, one in enumerate(encoded)]
+
+    def encode_chat(self, messages: Messages) -> Ids:
+        """Token ids of a conversation with the beginning of the model's turn, however many. Raises InvalidInput without
+        a pointer, where the model's template says no."""
+        return self._encoder.encode_chat(messages)
 
     def encode_windows(self, texts: Sequence[Any], pointer: str | Sequence[str]) -> list[list[npt.NDArray[np.int32]]]:
         """Token ids of each text, an over-long one in several windows that together hold all of it.
