@@ -117,4 +117,4 @@ def open_stream(
 
 def _tokens(answer: Answer) -> int:
     """Of what was asked and of what was answered."""
-    return answer.n_tokens + sum(one["tokens"] for one in answer.predictions)
+    return answer.n_tokens + sum(int(one["tokens"]) for one in answer.predictions)

@@ -20,7 +20,7 @@ from model_api.tasks.text.settled_tokenizer import library_tokenizer
 CHAT_FILE = ".converted/chat.json"
 TEMPLATE_FILE, TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 MAX_FILE_BYTES = 4 * 2**20
-RENDER_S = 2.0  # usual are milliseconds
+RENDER_S = 2.0  # of processor time; usual are milliseconds
 SETTLE_CPU_S = 20
 MAX_RENDERED_CHARS = 4_000_000
 SAMPLE = ({"role": "user", "content": "Hello"},)
@@ -110,7 +110,7 @@ class ChatTemplate:
                     **self._tokens,
                 )[0][0]
         except _TookTooLong:
-            raise ForwardFailed(f"the model's chat template took longer than {RENDER_S:g} s") from None
+            raise ForwardFailed(f"the model's chat template took more than {RENDER_S:g} s") from None
         except (MemoryError, OverflowError, RecursionError) as error:
             raise ForwardFailed(f"the model's chat template takes too much ({type(error).__name__})") from None
         except jinja2.TemplateSyntaxError as error:
@@ -134,13 +134,15 @@ class _TookTooLong(BaseException):
 
 @contextmanager
 def _alarm(after_s: float) -> Iterator[None]:
+    """Processor time: how busy the machine is decides nothing."""
+
     def ring(*_: object) -> None:
         raise _TookTooLong
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, after_s)
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, after_s)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,12 @@ HOSTILE = (
     "{% set text = messages[-1].content %}"
     "{% if text == 'loop' %}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     "{% elif text == 'huge' %}{{ 'a' * 10000000000 }}"
-    "{% elif text == 'stuck' %}{{ 10 ** (10 ** 8) }}"
+    "{% elif text == 'stuck' %}{{ (text | length) ** (10 ** 8) }}"
     "{% elif text == 'no' %}{{ raise_exception('never no') }}"
     "{% else %}{{ text }}{% endif %}"
 )
 USER = [{"role": "user", "content": "was the film good?"}]
-LONG = {"max_new_tokens": 3000, "min_new_tokens": 3000}
+LONG: dict[str, Any] = {"max_new_tokens": 3000, "min_new_tokens": 3000}
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +63,10 @@ def ask(api: Server, model: str, inputs: Any, **parameters: Any) -> Any:
 class Streamed:
     """A streamed answer as its caller reads it."""
 
-    def __init__(self, api: Server, model: str, inputs: Any, path: str = "/predict", **parameters: Any) -> None:
+    def __init__(self, api: Server, model: str, inputs: Any, **parameters: Any) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
         body = {"model": model, "inputs": inputs, "parameters": parameters, "stream": True}
-        self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        self._connection.request("POST", "/predict", json.dumps(body), {"Content-Type": "application/json"})
         self.response = self._connection.getresponse()
 
     def events(self) -> Iterator[tuple[str, Any]]:
@@ -159,7 +160,7 @@ def test_a_short_request_does_not_wait_for_a_long_one(api: Server) -> None:
 
 
 def test_two_long_answers_take_turns_and_come_out_whole(api: Server) -> None:
-    how = {"max_new_tokens": 250, "min_new_tokens": 250}
+    how: dict[str, Any] = {"max_new_tokens": 250, "min_new_tokens": 250}
     wanted = [ask(api, "slow", text, **how)[0] for text in ("the film", "not a day")]
     with ThreadPoolExecutor(2) as callers:
 
@@ -171,7 +172,7 @@ def test_two_long_answers_take_turns_and_come_out_whole(api: Server) -> None:
     assert found == [(one["text"], one) for one in wanted]
 
 
-@pytest.mark.parametrize(("text", "told"), [("loop", "longer than 2 s"), ("huge", "too much"), ("stuck", "too long")])
+@pytest.mark.parametrize(("text", "told"), [("loop", "2 s|too long"), ("huge", "too much"), ("stuck", "too long")])
 def test_a_hostile_template_hurts_nobody(api: Server, text: str, told: str) -> None:
     with ThreadPoolExecutor(1) as callers:
         body = {"model": "hostile", "inputs": [[{"role": "user", "content": text}]]}
@@ -179,7 +180,7 @@ def test_a_hostile_template_hurts_nobody(api: Server, text: str, told: str) -> N
         assert ask(api, "chat", USER, max_new_tokens=3)[0]["tokens"] == 3
         refused = hostile.result()
     assert (refused.status, refused.json()["type"]) == (500, "/problems/forward-failed")
-    assert told in refused.json()["detail"]
+    assert re.search(told, refused.json()["detail"])
     wait_until(lambda: api.post("/predict", {**body, "inputs": [USER]}).status == 200, within_s=30)
 
 
