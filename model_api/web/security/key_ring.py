@@ -4,6 +4,7 @@ A file that is damaged, unreadable or gone changes nothing: the last good one is
 store), and /readyz, the metrics and the log say so. A request only looks into a dict.
 """
 
+import hashlib
 import logging
 import os
 import random
@@ -21,9 +22,9 @@ from model_api.repository.layout import Layout, mount_check
 
 log = logging.getLogger(__name__)
 
-POLL_S = 2.0  # a revocation holds everywhere within five seconds
+POLL_S = 3.0  # a revocation holds everywhere within five seconds; each look is billed (docs/deploy.md)
 HANG_S = 5.0
-KEPT_NAME = "keys.json"
+KEPT_NAME = "keys.json"  # behind a mark of the store that it is of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class KeyRing:
         """`store` is a folder of this instance's own; `first` is a key that is good unless the file says otherwise;
         `required`: a caller needs a key."""
         self._layout = Layout(root)
-        self._kept = store / KEPT_NAME
+        mark = hashlib.blake2b(str(root).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        self._kept = store / f"{mark}.{KEPT_NAME}"
         self._poll_s = min(poll_s, POLL_S)
         self._first = {} if first is None else {first.id: first}
         self._required = required

@@ -82,6 +82,15 @@ def test_a_broken_file_changes_nothing_and_is_told(way: str, store: KeyStore, tm
         assert gone.revoked is not None
 
 
+def test_what_was_kept_of_one_store_is_nothing_to_another(store: KeyStore, tmp_path: Path) -> None:
+    token = store.create("predict")
+    ring_of(store, tmp_path).look()
+    other = ring_of(KeyStore(tmp_path / "other"), tmp_path)
+    other.start()
+    other.stop()
+    assert other.get(token[:15]) is None
+
+
 def test_a_mended_file_counts_again(store: KeyStore, tmp_path: Path) -> None:
     token = store.create("predict")
     before = store.layout.keys.read_bytes()
