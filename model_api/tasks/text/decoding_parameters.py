@@ -102,7 +102,7 @@ def read_decoding(parameters: Mapping[str, Any], defaults: Defaults) -> Decoding
     if read.min_new_tokens > read.max_new_tokens:
         raise InvalidInput("min_new_tokens is more than max_new_tokens", pointer_to("min_new_tokens"))
     if not read.temperature:
-        for name in ("seed", "top_p", "top_k"):
+        for name in ("top_p", "top_k"):  # a seed does no harm: the same comes again anyway
             if parameters.get(name) is not None:
                 raise InvalidInput(f"{name} is for sampling; give temperature too", pointer_to(name))
     elif read.num_beams > 1:

@@ -33,6 +33,8 @@ DECISIONS: Mapping[str, Need] = {
     "POST /rerank": PREDICT,
     "POST /score": PREDICT,
     "POST /v1/embeddings": PREDICT,
+    "POST /v1/chat/completions": PREDICT,
+    "POST /v1/completions": PREDICT,
     "GET /models": MODELS,
     "GET /models/<name>": MODELS,
     "GET /v1/models": MODELS,
