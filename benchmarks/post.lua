@@ -1,9 +1,10 @@
 -- wrk's script: POST the bodies of a file (one JSON document a line) in turn; print the figures as one JSON line.
--- usage: wrk ... -s post.lua URL -- FILE
+-- usage: wrk ... -s post.lua URL -- FILE [KEY]
 local requests, position = {}, 0
 
 function init(arguments)
   local headers = { ["Content-Type"] = "application/json" }
+  if arguments[2] then headers["X-Api-Key"] = arguments[2] end
   for line in io.lines(arguments[1]) do
     requests[#requests + 1] = wrk.format("POST", wrk.path, headers, line)
   end

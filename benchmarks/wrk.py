@@ -35,12 +35,12 @@ class Load:
         return {"req_per_s": self.per_s, **latencies, "requests": self.requests, "errors": self.errors}
 
 
-def start(url: str, bodies: Path, connections: int, duration_s: float) -> subprocess.Popen[str]:
+def start(url: str, bodies: Path, connections: int, duration_s: float, key: str | None = None) -> subprocess.Popen[str]:
     """Start wrk with one thread: it must not take more of the machine than it has to."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(duration_s))}s", f"--timeout={TIMEOUT_S}s"]
     try:
         return subprocess.Popen(
-            [*command, "-s", str(SCRIPT), url, "--", str(bodies)],
+            [*command, "-s", str(SCRIPT), url, "--", str(bodies), *([key] if key else [])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -57,8 +57,8 @@ def finish(process: subprocess.Popen[str]) -> Load:
     return parse(output)
 
 
-def run(url: str, bodies: Path, connections: int, duration_s: float) -> Load:
-    return finish(start(url, bodies, connections, duration_s))
+def run(url: str, bodies: Path, connections: int, duration_s: float, key: str | None = None) -> Load:
+    return finish(start(url, bodies, connections, duration_s, key))
 
 
 def parse(output: str) -> Load:
