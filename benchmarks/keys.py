@@ -1,7 +1,7 @@
 """What keys cost: `python -m benchmarks.keys [--seconds 40]`.
 
 The same short requests to minilm in turn: of anybody to an open server; to one that asks for keys, of a key, of one
-with limits that are counted in memory, and of a token (JWT, HS256). Prints the rates, and their share of the open one's.
+with limits that are counted in memory, and of a token (JWT, HS256). Prints rates and shares of the first.
 """
 
 import argparse
