@@ -13,9 +13,10 @@ from model_api.serving.start import start_service
 from model_api.settings import Settings, unknown_settings
 from model_api.web import problems, responses
 from model_api.web.metrics import Metrics
+from model_api.web.openapi import API_VERSION
 from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
-from model_api.web.protocols import openai, openai_files, openai_shape
+from model_api.web.protocols import openai, openai_files, openai_shape, spoken
 from model_api.web.requests import ApiRequest
 from model_api.web.routes import (
     cache,
@@ -79,7 +80,7 @@ def build_app(
         "model_api",
         info=Info(
             title="Model API",
-            version="1",
+            version=API_VERSION,
             description="Models published once on a shared file system, served by every instance.",
         ),
         validation_error_model=Problem,
@@ -100,7 +101,7 @@ def build_app(
     app.extensions["model_api_metrics"] = metrics = metrics or Metrics()
     app.extensions["model_api_history"] = kept or History(settings, metrics)
     responses.register(app)
-    problems.register(app, {openai_shape.PREFIX: openai_shape.shaped})
+    problems.register(app, {openai_shape.PREFIX: openai_shape.shaped, **spoken.SHAPES})
     for module in (
         similarity,
         predictions,
@@ -121,5 +122,7 @@ def build_app(
         render,
     ):
         app.register_api(module.blueprint)
+    for blueprint in spoken.BLUEPRINTS:
+        app.register_api(blueprint)
     docs.register(app)
     return app

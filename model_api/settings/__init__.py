@@ -85,6 +85,11 @@ class Settings(CacheSettings, JobSettings, KeySettings, HistorySettings):
         description="The model that `/sim` uses when the body names none. Unset: what authors chose "
         "(`scripts/promote NAME --sim`), else the model that answered so far, else the only embedding model.",
     )
+    protocol_model: str | None = Field(
+        None,
+        description="The model of other people's interfaces whose addresses name none (`/invocations`, ...), where the "
+        "header `X-Model` doesn't either. Unset: the only one that fits.",
+    )
     precision: Precision = Field(
         "auto",
         description="Arithmetic of the encoders. `auto`: bfloat16 where the processor has it, else float32. `int8`: "

@@ -13,6 +13,7 @@ from model_api.serving.documents import dump
 from model_api.tasks import find_task
 from model_api.web import history_schemas, job_schemas, schemas
 
+API_VERSION = "1"
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 _HEADERS = {
     "X-Model": "The model that answered.",
@@ -130,7 +131,9 @@ def build_document(app: OpenAPI, needs_key: Callable[[str, str], bool | None]) -
     tags: dict[str, None] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            operation["operationId"], tag = _OPERATIONS.get((method, path), (operation["operationId"], "other"))
+            # What isn't in the table is other people's: their protocol's own tag stays, and their form of an error.
+            own = operation["operationId"], operation.get("tags", ["other"])[0]
+            operation["operationId"], tag = _OPERATIONS.get((method, path), own)
             operation["tags"] = [tag]
             tags[tag] = None
             needed = needs_key(method, path)
@@ -140,7 +143,7 @@ def build_document(app: OpenAPI, needs_key: Callable[[str, str], bool | None]) -
             responses = operation["responses"]
             if "application/json" in responses.get("422", {}).get("content", {}):
                 del responses["422"]  # flask-openapi3 adds its own form of it to routes that have none
-            responses["default"] = problem("Any other error.")
+            responses.setdefault("default", problem("Any other error."))
     document["tags"] = [{"name": name} for name in tags]
     return dump(document)
 

@@ -72,13 +72,23 @@ class ApiRequest(flask.Request):
         self._check_content_type()
         raw = self._read_body()
         with heavy_work(len(raw), self.deadline()):
-            if self._content_encoding() == "gzip":
-                raw = self._inflated(raw)
-            self.body_bytes = len(raw)
-            body = parse_object(raw)
+            body = parse_object(self._plain(raw))
         if not isinstance(body, dict):
             raise InvalidInput("the body must be a JSON object", "")
         return body
+
+    def get_bytes(self) -> bytes:
+        """The body as it was meant, of whatever type. Raises UnsupportedMediaType, MalformedRequest or what reading
+        raises."""
+        self._check_content_encoding()
+        raw = self._read_body()
+        with heavy_work(len(raw), self.deadline()):
+            return self._plain(raw)
+
+    def _plain(self, raw: bytes) -> bytes:
+        plain = self._inflated(raw) if self._content_encoding() == "gzip" else raw
+        self.body_bytes = len(plain)
+        return plain
 
     def _content_encoding(self) -> str:
         return str(self.environ.get("HTTP_CONTENT_ENCODING", "")).strip().lower().replace("x-gzip", "gzip")
@@ -91,9 +101,12 @@ class ApiRequest(flask.Request):
         except InflatesTooFar:
             raise RequestEntityTooLarge from None
 
-    def _check_content_type(self) -> None:
+    def _check_content_encoding(self) -> None:
         if self._content_encoding() not in ("", "identity", "gzip"):
             raise UnsupportedMediaType("the body may be compressed by gzip, and by nothing else")
+
+    def _check_content_type(self) -> None:
+        self._check_content_encoding()
         if self.environ.get("CONTENT_TYPE") == "application/json":
             return  # what nearly everybody sends needs no parsing
         if not JSON_TYPE_PATTERN.fullmatch(self.mimetype):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from model_api_client import Client
-from model_api_client.errors import BY_TYPE
+from model_api_client._problems import BY_TYPE
 
+from model_api.web.protocols.spoken import BLUEPRINTS
 from tests.documents.test_jobs import as_shown
 from tests.rigs.project import ROOT
 from tests.rigs.server import Server
+from tests.rigs.stand_in_service import stand_in_app
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 HOST = "http://127.0.0.1:8000"
@@ -64,3 +66,12 @@ def test_every_call_it_names_is_there() -> None:
             owner = client.jobs if hasattr(client.jobs, name) else client
             for part in name.split("."):
                 owner = getattr(owner, part)
+
+
+def test_every_route_of_a_protocol_is_listed() -> None:
+    listed = set(re.findall(r"`((?:GET|POST) /[^`]+)`", PAGE.split("## Other people's")[1]))
+    names = {blueprint.name for blueprint in BLUEPRINTS}
+    rules = [rule for rule in stand_in_app()[0].url_map.iter_rules() if rule.endpoint.split(".")[0] in names]
+    served = {f"{method} {rule.rule}" for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    assert len(served) > 20
+    assert served == listed - {"POST /score"}

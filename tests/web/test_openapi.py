@@ -13,10 +13,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from model_api.repository.known_tasks import TASKS
 from model_api.tasks import find_task
+from model_api.web.protocols.spoken import BLUEPRINTS
 from tests.rigs.stand_in_service import stand_in_app
 
 # OpenAI's own document has its routes; those of the worker tier are Beanstalk's daemon's alone.
 ELSEWHERE = {"v1", "worker"}
+PROTOCOLS = {tag.name for blueprint in BLUEPRINTS for tag in blueprint.abp_tags}
 
 
 @pytest.fixture
@@ -122,7 +124,8 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, response in operation["responses"].items():
-                if status == "default" or int(status) >= 400:
+                own = operation["tags"][0] in PROTOCOLS  # other people's tell errors in words of their own
+                if not own and (status == "default" or int(status) >= 400):
                     assert list(response["content"]) == ["application/problem+json"]
 
 
@@ -174,3 +177,12 @@ def test_only_swagger_may_style_from_its_script(client: FlaskClient) -> None:
     assert "unsafe" not in policies["/"]
     assert "style-src 'self' 'unsafe-inline'" in policies["/docs"]
     assert "script-src 'self';" in policies["/docs"]
+
+
+def test_protocols_are_tagged(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    assert tags >= PROTOCOLS
+    assert len(PROTOCOLS) >= 5
+    infer = document["paths"]["/v2/models/{model}/infer"]["post"]
+    assert infer["requestBody"]["content"]["application/json"]["example"]["inputs"][0]["datatype"] == "BYTES"
+    assert list(infer["responses"]["default"]["content"]) == ["application/json"]

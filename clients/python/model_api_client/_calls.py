@@ -12,8 +12,9 @@ from urllib.parse import quote
 import httpx
 
 from model_api_client._flows import FileStream, Flow, Patience, Pause, Progress, Request, document_of, exchange
+from model_api_client._problems import problem_of
 from model_api_client._readings import read_prediction, read_scores, read_similarity, weights_of
-from model_api_client.errors import JobCancelled, JobExpired, JobFailed, TooLate, problem_of
+from model_api_client.errors import JobCancelled, JobExpired, JobFailed, TooLate
 from model_api_client.results import Job, Model, Prediction, Ranked, Ranking, Scores, Similarity, Upload
 
 WAIT_S = 20.0  # for which the server holds an answer back

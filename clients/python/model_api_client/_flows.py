@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, Callable, TypeVar, Union
 
 import httpx
 
-from model_api_client.errors import ModelApiError, Problem, TimedOut, UnexpectedAnswer, Unreachable, problem_of
+from model_api_client._problems import problem_of
+from model_api_client.errors import ModelApiError, Problem, TimedOut, UnexpectedAnswer, Unreachable
 
 CHUNK_BYTES = 1 << 18
 FIRST_PAUSE_S = 0.25

@@ -18,7 +18,7 @@ A type that this release doesn't know yet is a CallerProblem or a ServerProblem.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,6 +227,14 @@ class ModelNotReady(ServerProblem):
     """It is published, and not loaded yet."""
 
 
+class DatabaseDown(ServerProblem):
+    """The history can't be kept or read now."""
+
+
+class UnknownPrediction(CallerProblem):
+    """No such prediction is kept."""
+
+
 class LaneFailed(ServerProblem):
     """The model process died under the request."""
 
@@ -269,29 +277,6 @@ class CallerLeft(CallerProblem):
 
 class InternalError(ServerProblem):
     """The server failed; its log has the cause under `request_id`."""
-
-
-def _known(kind: type[Problem]) -> Iterator[type[Problem]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from _known(below)
-
-
-def _slug_of(name: str) -> str:
-    return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
-
-
-# "unknown-model": UnknownModel; and what HTTP itself calls by a name of its own.
-BY_TYPE: Mapping[str, type[Problem]] = {
-    **{_slug_of(kind.__name__): kind for kind in _known(Problem) if kind not in (CallerProblem, ServerProblem)},
-    "request-entity-too-large": RequestTooLarge,
-}
-
-
-def problem_of(status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Problem:
-    """The exception for a problem document."""
-    general = CallerProblem if status < 500 else ServerProblem
-    return BY_TYPE.get(_slug(document), general)(status, document, headers)
 
 
 def _slug(document: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import model_api_client
 import pytest
-from model_api_client.errors import BY_TYPE, CallerProblem, Problem, ServerProblem, problem_of
+from model_api_client._problems import BY_TYPE, problem_of
+from model_api_client.errors import CallerProblem, Problem, ServerProblem
 
 from model_api.web.problems import ROWS, UNEXPECTED
 from tests.rigs.project import ROOT
