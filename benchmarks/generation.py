@@ -18,6 +18,7 @@ from model_api.compute.conversion import TYPES, conversion_path
 from model_api.compute.generation import CTranslate2Generator, Search
 from model_api.processes.model_side.trial import convert
 from model_api.repository.manifest import FileEntry, Manifest
+from model_api.tasks.text.sequence_to_sequence import read_settings
 from model_api.tasks.text.summarization import TASK
 
 NEW_TOKENS, INPUT_TOKENS = 48, 256
@@ -76,7 +77,8 @@ def main(seconds: float) -> None:
     torch.set_num_threads(1)
     folder = model_folder()
     converted = conversions(folder)
-    ours = {weights: CTranslate2Generator(path, weights, threads=1) for weights, path in converted.items()}
+    settings = read_settings(folder)
+    ours = {weights: CTranslate2Generator(path, weights, settings, threads=1) for weights, path in converted.items()}
     reference = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     random = np.random.default_rng(0)
     found: dict[str, dict[str, float]] = {}

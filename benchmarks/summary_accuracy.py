@@ -23,6 +23,7 @@ def summaries(articles: Sequence[str], search: dict[str, Any]) -> dict[str, list
     from model_api.compute.generation import CTranslate2Generator, Generator, Search, TransformersGenerator
     from model_api.repository.manifest import FileEntry, Manifest
     from model_api.tasks.contract import Limits
+    from model_api.tasks.text.sequence_to_sequence import read_settings
     from model_api.tasks.text.summarization import TASK
 
     folder = trained_t5.model_folder()
@@ -31,7 +32,8 @@ def summaries(articles: Sequence[str], search: dict[str, Any]) -> dict[str, list
     prepared = web.prepare(articles, search)
     converted = conversions(folder)
     generators: dict[str, Generator] = {"transformers float32": TransformersGenerator(folder)}
-    generators |= {f"CTranslate2 {weights}": CTranslate2Generator(path, weights) for weights, path in converted.items()}
+    for weights, path in converted.items():
+        generators[f"CTranslate2 {weights}"] = CTranslate2Generator(path, weights, read_settings(folder))
     made = {}
     for name, generator in generators.items():
         rows = generator.generate(prepared.arrays, Search.of(prepared.parameters))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model_api.repository.generation_settings import judge_generation
 from model_api.repository.model_config import has_own_encoder, is_encoder_decoder, judge_config, named_architecture
 from model_api.repository.problem import Problem
 from model_api.repository.safetensors_header import Tensor
@@ -22,7 +23,7 @@ _COMMON_OPTIONS = ("max_batch_tokens", "max_tokens", "precision", "truncate", "u
 class KnownTask:
     """`module` lies in model_api/tasks. A folder whose config.json names an architecture that ends in one of
     `architectures` is taken for this task, unless its author names one; none will do that doesn't end in
-    `needs_architecture`.
+    one of `needs_architecture`.
     `own_options` are what a manifest may carry for it beside the common ones; the task's Options says of what type.
     `decodes`: its model generates text. `converts`: loading makes a second copy. `takes`: types of uploads that a job
     of this task works on; such a model reads no text, and needs no tokenizer. `packages`: what loading it needs beside
@@ -47,6 +48,8 @@ class KnownTask:
 
 
 DECODERS = ("ForCausalLM", "GPT2LMHeadModel")
+_SUMMARIZERS = tuple(f"{family}ForConditionalGeneration" for family in ("Bart", "LED", "Pegasus", "PegasusX", "T5"))
+_ENCODER_DECODERS = ("ForConditionalGeneration", "MarianMTModel", "EncoderDecoderModel")
 
 TASKS: Mapping[str, KnownTask] = {
     "text-classification": KnownTask(
@@ -80,9 +83,17 @@ TASKS: Mapping[str, KnownTask] = {
     "feature-extraction": KnownTask("text.feature_extraction", (), ("int8_min_cosine",)),
     "summarization": KnownTask(
         "text.summarization",
-        ("T5ForConditionalGeneration",),
-        ("engine", "generation", "prefix"),
-        needs_architecture="ForConditionalGeneration",
+        (*_SUMMARIZERS, "EncoderDecoderModel"),
+        ("engine", "generation", "long_input", "prefix"),
+        needs_architecture=_ENCODER_DECODERS,
+        decodes=True,
+        converts=True,
+    ),
+    "translation": KnownTask(
+        "text.translation",
+        ("MarianMTModel", "M2M100ForConditionalGeneration", "NllbMoeForConditionalGeneration"),
+        ("engine", "generation", "prefix", "src_lang", "tgt_lang"),
+        needs_architecture=_ENCODER_DECODERS,
         decodes=True,
         converts=True,
     ),
@@ -117,10 +128,15 @@ def reads_text(config: Any) -> bool:
 
 
 def judge_task(
-    name: str, config: Mapping[str, Any], tensors: Sequence[Tensor], options: Mapping[str, Any], has_modules: bool
+    name: str,
+    config: Mapping[str, Any],
+    tensors: Sequence[Tensor],
+    options: Mapping[str, Any],
+    has_modules: bool,
+    generation: Any = None,
 ) -> Iterator[Problem]:
     """What is wrong with serving a model of that config and those tensors as `name`, with those options; `has_modules`
-    says that sentence-transformers saved it."""
+    says that sentence-transformers saved it; `generation` is its generation_config.json, where there is one."""
     if name not in TASKS:
         yield Problem("", f"unknown task {name!r}{did_you_mean(name, TASKS)}; known: {', '.join(sorted(TASKS))}")
         return
@@ -135,14 +151,15 @@ def judge_task(
     if task.decodes and not whole:
         told = f"{architecture or 'this'} is an encoder alone, which is no model for {name}"
     elif needed and architecture and not architecture.endswith(needed):
-        told = (
-            f"{architecture} is no model for {name}, which needs one {needed if isinstance(needed, str) else needed[0]}"
-        )
+        wanted = needed if isinstance(needed, str) else " or ".join(needed)
+        told = f"{architecture} is no model for {name}, which needs one {wanted}"
     elif not task.decodes and not needed and whole and not has_modules and not has_own_encoder(config):
         told = f"{architecture or 'this'} is an encoder with a decoder, which is no model for {name}"
     if told:
         yield Problem("config.json", told)
     yield from judge_config(config)
+    if task.decodes and whole:
+        yield from judge_generation(generation, config)
     if "labels" in task.own_options:
         yield from _judge_labels(name, config, tensors, options)
 

@@ -24,8 +24,8 @@ def named_architecture(config: Mapping[str, Any]) -> str:
 
 def is_encoder_decoder(config: Mapping[str, Any]) -> bool:
     """What config.json says, else what its family is by itself."""
-    told = config.get("is_encoder_decoder")
-    return bool(told) if told is not None else str(config.get("model_type")).endswith("t5")
+    told, family = config.get("is_encoder_decoder"), str(config.get("model_type"))
+    return bool(told) if told is not None else family.endswith("t5") or family == "encoder-decoder"
 
 
 def has_own_encoder(config: Mapping[str, Any]) -> bool:
@@ -40,7 +40,10 @@ def judge_config(config: Mapping[str, Any]) -> Iterator[Problem]:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         why = f"its weights are quantised ({method or 'quantization_config'}), which is not served"
         yield Problem("config.json", f"{why}: publish the model that they were made of; instances quantise it")
-    if config.get("model_type") == "big_bird" and config.get("attention_type", "block_sparse") != "original_full":
+    if (
+        config.get("model_type") in ("big_bird", "bigbird_pegasus")
+        and config.get("attention_type", "block_sparse") != "original_full"
+    ):
         why = "its block_sparse attention answers a text otherwise after another, shorter one"
         yield Problem("config.json", f'{why}; publish with "attention_type": "original_full"')
     custom = config.get("auto_map")

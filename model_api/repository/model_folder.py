@@ -16,6 +16,7 @@ from model_api.repository.bounded_files import read_bounded
 from model_api.repository.bounded_json import BadJson, check_syntax, parse_json
 from model_api.repository.file_kinds import judge_content, judge_name
 from model_api.repository.folder_files import is_excluded, list_files
+from model_api.repository.generation_settings import GENERATION_FILE
 from model_api.repository.known_tasks import judge_task, reads_text
 from model_api.repository.loaded_files import (
     CONFIG_FILE,
@@ -95,9 +96,11 @@ def judge(
         with found.noting():
             found.task = infer_task(files, documents.get, found.tensors)
     with found.noting():
-        config = documents.get(join(transformer_folder(files, documents.get), CONFIG_FILE))
+        folder = transformer_folder(files, documents.get)
+        config, generation = (documents.get(join(folder, name)) for name in (CONFIG_FILE, GENERATION_FILE))
         if found.task and isinstance(config, dict):
-            for problem in judge_task(found.task, config, found.tensors, options or {}, MODULES_FILE in files):
+            parts = (config, found.tensors, options or {}, MODULES_FILE in files, generation)
+            for problem in judge_task(found.task, *parts):
                 found.note(problem)
     return found
 

@@ -15,6 +15,8 @@ from model_api.repository.safetensors_header import Tensor
 from model_api.repository.sentence_modules import MODULES_FILE, SETTINGS_FILE, ReadJson, model_kind
 
 SETFIT_FILE = "config_setfit.json"
+# Trained to summarise, or to translate: their folders don't tell.
+_EITHER = frozenset({"MBartForConditionalGeneration", "PLBartForConditionalGeneration"})
 _DECODERS = ("gpt", "llama", "mistral", "qwen", "gemma", "phi", "opt", "bloom", "falcon", "vit", "clip", "whisper")
 # The layers that a head is made of, beside the encoder in the file.
 _HEADS = ("classifier.", "pre_classifier.", "classification_head.", "score.", "qa_outputs.", "logits_proj.")
@@ -51,6 +53,8 @@ def _by_architecture(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> st
     architecture = named_architecture(config)
     family = str(config.get("model_type") or "").lower()
     decodes = family.startswith(_DECODERS)  # generates, classifies: but its states are no embeddings as they are
+    if architecture in _EITHER:
+        raise Refused("config.json", f"{architecture} may summarise or translate: name the task with --task")
     if architecture:
         known = next((name for name, task in TASKS.items() if task.is_inferred_from(architecture)), "")
         whole = known == "embedding" and is_encoder_decoder(config) and not architecture.endswith("EncoderModel")

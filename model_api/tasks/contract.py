@@ -60,6 +60,10 @@ class WebSide(ABC):
     def finish(self, prepared: Prepared, outputs: Sequence[Array]) -> list[Any]:
         """One JSON-ready prediction per input, in order (numpy arrays count as ready)."""
 
+    def warm_parameters(self) -> Mapping[str, Any]:
+        """What this model needs for the built-in inputs, beside the task's own `warm_parameters`."""
+        return {}
+
     def repeatable(self, parameters: Mapping[str, Any]) -> bool:
         """Whether one answer may stand for another of the same request. Parameters aren't checked yet."""
         return True

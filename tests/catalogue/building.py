@@ -93,6 +93,9 @@ def save_tokenizer(folder: Path, name: str, max_tokens: int = POSITIONS, **how: 
     ):
         vocab, merges = byte_pairs()
         how = {"vocab": dict(vocab), "merges": list(merges), "pad_token": "<pad>", **how}
+    elif name == "NllbTokenizer":
+        vocab, merges = byte_pairs()
+        how = {"vocab": dict(vocab), "merges": list(merges), **how}
     elif name == "AlbertTokenizer":
         how = {"vocab": list(unigrams(("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"))), **how}
     elif name == "XLNetTokenizer":

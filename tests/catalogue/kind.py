@@ -124,6 +124,43 @@ def continuation(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, A
     return found
 
 
+def generated(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """transformers' `generate` by the model's own generation_config.json, 64 tokens where that says nothing. The
+    languages of a translation are told as its documentation says for each family."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    parameters = {**parameters}
+    source, into = (parameters.pop(name, None) for name in ("src_lang", "tgt_lang"))
+    pair = (getattr(model.config, "task_specific_params", None) or {}).get(f"translation_{source}_to_{into}")
+    prefix = pair["prefix"] if pair else f">>{into}<< " if into and model.config.model_type == "marian" else ""
+    if source is not None and hasattr(tokenizer, "src_lang"):
+        tokenizer.src_lang = source
+    if into is not None and model.config.model_type in ("mbart", "m2m_100"):
+        code = f"__{into}__" if len(into) == 2 else into
+        token = tokenizer.convert_tokens_to_ids(code)
+        first = (
+            "decoder_start_token_id" if isinstance(tokenizer, transformers.MBartTokenizer) else "forced_bos_token_id"
+        )
+        parameters[first] = token
+    own, limit = model.generation_config, min(tokenizer.model_max_length, 64)
+    most = parameters.get("max_new_tokens") or own.max_new_tokens or (own.max_length - 1 if own.max_length else 64)
+    found = []
+    for text in inputs:
+        batch = {
+            "input_ids": tokenizer(prefix + text, return_tensors="pt", truncation=True, max_length=limit)["input_ids"]
+        }
+        with torch.inference_mode():
+            ids = model.generate(**batch, **{**parameters, "max_new_tokens": most})[0, 1:].tolist()
+        ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+        cut = len(ids) >= most and (own.forced_eos_token_id is not None or ids[-1] not in ends)
+        spoken = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        found.append({"text": spoken, "tokens": len(ids), "finish_reason": "length" if cut else "stop"})
+    return found
+
+
 def difference(got: Any, wanted: Any) -> float:
     """The largest between two predictions; infinite where they aren't of one shape."""
     if isinstance(got, dict) and "finish_reason" in got:
@@ -156,4 +193,4 @@ def _of_fields(got: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:
         for key in ("score", "scores")
         if key in wanted
     ]
-    return max(found)
+    return max(found, default=0.0)

@@ -6,6 +6,7 @@ from tests.catalogue.kinds_decoders import DECODERS
 from tests.catalogue.kinds_encoders import ENCODERS
 from tests.catalogue.kinds_features import FEATURES
 from tests.catalogue.kinds_fill_mask import FILL_MASK
+from tests.catalogue.kinds_generation import GENERATION
 from tests.catalogue.kinds_rerankers import RERANKERS
 from tests.catalogue.kinds_sentences import SENTENCES
 from tests.catalogue.kinds_token_classifiers import TOKEN_CLASSIFIERS
@@ -26,4 +27,5 @@ KINDS = [
     *FEATURES,
     *TOKENIZERS,
     *WEIGHTS,
+    *GENERATION,
 ]

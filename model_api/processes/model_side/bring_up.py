@@ -187,7 +187,7 @@ class _Checks:
         self._report("warming")
         model.warm()
         web = task.open_web(self._folder, manifest, self._limits)
-        prepared = web.prepare(task.warm_inputs, task.warm_parameters)
+        prepared = web.prepare(task.warm_inputs, {**task.warm_parameters, **web.warm_parameters()})
         outputs = warm(runs, prepared)
         if self._reference is not None and model.precision != "float32":
             self._report("checking")

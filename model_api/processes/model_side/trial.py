@@ -141,7 +141,7 @@ def float32_reference(task: Task, folder: Path, manifest: Manifest, limits: Limi
     def run(connection: socket.socket) -> None:
         model = task.load_model(folder, manifest, "float32")
         web = task.open_web(folder, manifest, limits)
-        prepared = web.prepare(task.warm_inputs, task.warm_parameters)
+        prepared = web.prepare(task.warm_inputs, {**task.warm_parameters, **web.warm_parameters()})
         messages.send(connection, {}, list(model.forward(prepared.arrays, prepared.parameters)))
 
     return Child(run, "the float32 comparison")

@@ -79,19 +79,24 @@ class TextTokenizer:
         a pointer, where the model's template says no."""
         return self._encoder.encode_chat(messages)
 
-    def encode_windows(self, texts: Sequence[Any], pointer: str | Sequence[str]) -> list[list[npt.NDArray[np.int32]]]:
+    def encode_windows(
+        self, texts: Sequence[Any], pointer: str | Sequence[str], prefix: str = ""
+    ) -> list[list[npt.NDArray[np.int32]]]:
         """Token ids of each text, an over-long one in several windows that together hold all of it.
 
         The windows of a text have equal lengths, each the most that the model takes, so neighbours may overlap.
+        `prefix` is what the texts begin with, and each of their windows too.
         Raises InvalidInput as `encode` does, but never for the length in tokens.
         """
         places = _places(pointer, len(texts))
         for text, place in zip(texts, places, strict=True):
             check_text(text, place, self._max_text_chars)
         windows = []
+        n_prefix = self.prompt_length(prefix) if prefix else 0
         for encoded, place in zip(self._encoder.encode(texts), places, strict=True):
             row = self._tokens_of(encoded, place)
             lead, trail = encoded.ends
+            lead = max(lead, n_prefix)
             inner = row[lead : len(row) - trail]
             size = max(1, self.max_tokens - lead - trail)
             count = -(-len(inner) // size) if len(row) > self.max_tokens else 1

@@ -8,8 +8,10 @@ import pytest
 import torch
 import transformers
 
+from model_api.compute.conversion import why_not_convertible
 from model_api.compute.generation import SAMPLED_AT_A_TIME, Search
 from model_api.errors import InvalidInput, Refused
+from model_api.repository.generation_settings import GenerationSettings
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
 from model_api.tasks.text.generation_parameters import generation_defaults
@@ -103,7 +105,7 @@ def test_a_conversion_is_made_once_and_keyed_by_version_and_type(tmp_path: Path)
     save_small_tokenizer(tmp_path, max_tokens=64, ends="t5")
     with InLane(tmp_path, precision="float32"):
         (made,) = (tmp_path / ".converted").iterdir()
-    assert made.name == f"ctranslate2-{version('ctranslate2')}-1-float32"
+    assert made.name == f"ctranslate2-{version('ctranslate2')}-2-float32"
     before = (made / "model.bin").stat()
     with InLane(tmp_path, precision="float32"):
         assert (made / "model.bin").stat() == before
@@ -191,7 +193,7 @@ def test_prefix_and_defaults_come_from_the_manifest(t5: Path) -> None:
     assert (search.num_beams, search.max_new_tokens, search.seed) == (4, 9, None)
     for bad in ({"num_beams": 99}, {"unknown": 1}, 7):
         with pytest.raises(Refused, match="generation"):
-            generation_defaults(manifest(generation=bad))
+            generation_defaults(manifest(generation=bad), GenerationSettings(), None)
 
 
 def test_what_ctranslate2_does_not_know_is_served_by_transformers(tmp_path: Path) -> None:
@@ -223,3 +225,81 @@ def test_a_model_that_gives_nan_on_the_way_gives_no_summary(tmp_path: Path, sear
         assert len(lane.ask(["the film was good"], **search)) == 1
         with pytest.raises(AssertionError, match=r"FloatingPointError at generation\.py"):  # what the lane answers
             lane.ask(["the film was good"], min_new_tokens=24, max_new_tokens=32, **search)
+
+
+def test_a_long_article_is_refused_cut_or_read_by_windows(t5: Path) -> None:
+    web = TASK.open_web(t5, manifest(), LIMITS)
+    article = "the train was good and the day was bad " * 12
+    for refusing in ({}, {"long_input": "refuse"}, {"long_input": "refuse", "truncate": True}):
+        with pytest.raises(InvalidInput, match="the model takes 64"):
+            web.prepare(["food", article], refusing)
+    for cutting in ({"truncate": True}, {"long_input": "truncate"}):
+        cut = web.prepare(["food", article], cutting)
+        assert (len(cut.arrays), cut.truncated) == (2, [1])
+    windows = web.prepare(["food", article, "day"], {"long_input": "windows"})
+    assert (len(windows.arrays), windows.truncated) == (4, []) or len(windows.arrays) > 4
+    prefix = windows.arrays[0][: len(windows.arrays[0]) - 2].tolist()  # but for "food" and the end
+    assert all(row[: len(prefix)].tolist() == prefix and row[-1] == 2 for row in windows.arrays)
+    assert all(len(row) <= 64 for row in windows.arrays)
+    outputs = [np.array([40 + i, 2], np.int32) for i in range(len(windows.arrays))]
+    food, long, day = web.finish(windows, outputs)
+    assert (food["tokens"], day["tokens"], long["tokens"]) == (2, 2, 2 * (len(outputs) - 2))
+    assert long["text"].count(" ") == len(outputs) - 3
+    assert long["finish_reason"] == "stop"
+    outputs[1] = np.array([40, 41], np.int32)
+    assert [row["finish_reason"] for row in web.finish(windows, outputs)] == ["stop", "length", "stop"]
+
+
+def test_windows_are_the_manifests_choice_too_and_are_bounded(t5: Path) -> None:
+    web = TASK.open_web(t5, manifest(long_input="windows"), Limits(max_text_chars=10**6))
+    assert len(web.prepare(["bad " * 100], {}).arrays) > 1
+    assert len(web.prepare(["bad " * 100], {"truncate": True}).arrays) == 1
+    with pytest.raises(InvalidInput, match="at most 200") as refused:
+        web.prepare(["bad " * 20_000], {})
+    assert refused.value.pointer == "/parameters/long_input"
+
+
+def test_a_conversion_that_fails_leaves_its_reason_and_transformers_serves(tmp_path: Path) -> None:
+    config = transformers.BartConfig(
+        vocab_size=150, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
+        pad_token_id=1, eos_token_id=2, decoder_start_token_id=2, activation_function="mish",
+    )  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    save_small_tokenizer(tmp_path, max_tokens=64)
+    with InLane(tmp_path) as lane:
+        assert lane.model.precision == "float32"
+        assert lane.ask(["food"], max_new_tokens=6)[0]["tokens"] <= 6
+    assert "mish" in why_not_convertible(tmp_path, "int8")
+    assert not TASK.needs_conversion(tmp_path, manifest(), "auto")
+
+
+def test_a_sample_of_a_model_whose_first_token_is_forced(tmp_path: Path) -> None:
+    model = save_small_t5(tmp_path)
+    model.generation_config.forced_bos_token_id = 40
+    model.generation_config.forced_eos_token_id = 2
+    model.save_pretrained(tmp_path)
+    save_small_tokenizer(tmp_path, max_tokens=64, ends="t5")
+    with InLane(tmp_path, precision="float32") as lane:
+        sample = {"temperature": 1.0, "seed": 5}
+        rows = lane.ids(TEXTS[:3], max_new_tokens=6, **sample)
+        assert [row[0] for row in rows] == [40] * 3
+        assert rows == lane.ids(TEXTS[:3], max_new_tokens=6, **sample)
+        assert all(row[-1] == 2 for row in rows)
+        assert lane.ids(TEXTS[:2], max_new_tokens=1, **sample) == [[2]] * 2
+        assert lane.ask(TEXTS[:1], max_new_tokens=1)[0]["finish_reason"] == "length"
+
+
+def test_more_new_tokens_than_a_decoder_has_positions_are_refused(tmp_path: Path) -> None:
+    config = transformers.BartConfig(
+        vocab_size=150, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=32,
+        pad_token_id=1, eos_token_id=2, decoder_start_token_id=2,
+    )  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    save_small_tokenizer(tmp_path, max_tokens=32)
+    web = TASK.open_web(tmp_path, manifest(), LIMITS)
+    assert web.prepare(["food"], {}).parameters["max_new_tokens"] == 32
+    with pytest.raises(InvalidInput, match="32 tokens at most") as refused:
+        web.prepare(["food"], {"max_new_tokens": 33})
+    assert refused.value.pointer == "/parameters/max_new_tokens"
