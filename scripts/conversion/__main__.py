@@ -1,11 +1,14 @@
-"""`scripts/convert DIR OUT`: make a folder that can be published of one whose weights can't.
+"""`scripts/convert DIR OUT`: make a folder that can be published of one whose weights can't, or of a GGUF file.
 
 PyTorch's pickled weights (pytorch_model.bin and its like) and BERT's TensorFlow checkpoints (*.ckpt) become
 safetensors, each in a process without network that can start nothing and writes to OUT alone; every tensor is read back
-and compared. The other files are taken over, but for those that no model is made of. OUT must not exist.
+and compared. So does a decoder in GGUF, where DIR is the file: transformers reads it and takes it out of its
+quantisation, in such a process too. The other files are taken over, but for those that no model is made of. OUT must
+not exist.
 """
 
 import argparse
+import importlib.util
 import json
 import re
 import shutil
@@ -95,6 +98,27 @@ def convert(folder: Path, out: Path) -> list[str]:
     return told
 
 
+def convert_file(file: Path, out: Path) -> list[str]:
+    """Make `out` of one GGUF file. Raises as `convert`."""
+    with file.open("rb") as opened:
+        if opened.read(4) != b"GGUF":
+            raise Refused(file.name, "is not a GGUF file; of anything else name the folder")
+    lacking = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise Refused("", f"reading GGUF needs {' and '.join(lacking)}: scripts/install -r requirements-gguf.txt")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        told = [f"{file.name} -> model.safetensors: {'; '.join(in_sandbox('gguf', file.resolve(), partial))}"]
+        for weights in partial.rglob("*.safetensors"):
+            weights.chmod(0o644)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return told
+
+
 def _take_over(files: dict[str, Path], out: Path) -> list[str]:
     """Copy what a model is made of; a line for what isn't."""
     left_out = []
@@ -132,11 +156,12 @@ def main() -> int:
     parser.add_argument("out", metavar="OUT", type=Path, help="made; scripts/publish takes it then")
     parsed = parser.parse_args()
     try:
-        if not parsed.folder.is_dir():
+        one_file = parsed.folder.is_file()
+        if not one_file and not parsed.folder.is_dir():
             raise Refused("", f"{parsed.folder} is not a folder")
         if parsed.out.exists():
             raise Refused("", f"{parsed.out} exists already; name a new folder")
-        for line in convert(parsed.folder, parsed.out):
+        for line in (convert_file if one_file else convert)(parsed.folder, parsed.out):
             print(line)
     except Refused as error:
         print(f"convert: {' '.join(str(error).split())}", file=sys.stderr)

@@ -25,6 +25,16 @@ def main() -> int:
 
         torch.set_num_threads(1)
         torch.zeros(1).contiguous().clone()  # what torch still has to open or start, it does before the door closes
+    elif kind == "gguf":
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import gguf  # noqa: F401
+        import torch
+        import transformers
+
+        from scripts.conversion.gguf import convert_gguf
+
+        torch.set_num_threads(1)
+        _ = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)
     else:
         from scripts.conversion.tensorflow import convert_checkpoint
     size_bytes = sum(f.stat().st_size for f in source.parent.glob(f"{source.name}*"))
@@ -32,9 +42,12 @@ def main() -> int:
     missing = sandbox.close(writable, 16 * 2**30 + 6 * size_bytes, MAX_CPU_S)
     answer: dict[str, object]
     try:
-        notes = (
-            convert_pickle(source, target) if kind == "pickle" else convert_checkpoint(source, source.parent, target)
-        )
+        if kind == "pickle":
+            notes = convert_pickle(source, target)
+        elif kind == "gguf":
+            notes = convert_gguf(source, target)
+        else:
+            notes = convert_checkpoint(source, source.parent, target)
         answer = {"notes": [*notes, *(f"the sandbox could not keep it from: {what}" for what in missing)]}
     except pickle.UnpicklingError as error:
         why = str(error).split("\n")[0].strip()

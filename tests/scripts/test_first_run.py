@@ -103,7 +103,7 @@ def test_a_mistyped_root_makes_no_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--with"], "serve: --with what? There is: diving"),
+        (["--with"], "serve: --with what? There are: diving, smollm2"),
         (["--with", "dancing"], "serve: nothing is called dancing; --with takes: diving"),
         (["--with=dancing"], "serve: nothing is called dancing"),
         (["diving"], "serve: takes no arguments but --with"),
