@@ -21,6 +21,7 @@ from model_api.web.requests import checked_address, current_request, current_ser
 from model_api.web.responses import ApiResponse
 
 SERVING = "serving"
+LIST: Mapping[str, Any] = {"type": "array", "items": {}}  # as a schema
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,11 @@ class VersionOfPath(ModelOfPath):
     version: str = Field(description="The model's version.")
 
 
-def documented(example: Any = None, answer: str = "The answer.", schema: Any = None) -> dict[str, Any]:
+def documented(
+    example: Any = None, answer: str = "The answer.", schema: Any = None, media_type: str = "application/json"
+) -> dict[str, Any]:
     """For a blueprint's `post` or `get`: how the OpenAPI document shows a route."""
-    answers = {"application/json": {"schema": schema or {}}}
+    answers = {media_type: {"schema": schema or {}}}
     errors = {"application/json": {"schema": {"type": "object"}}}
     shown: dict[str, Any] = {
         "responses": {

@@ -7,6 +7,7 @@ from typing import Any
 from model_api.errors import InvalidInput
 from model_api.serving.text_scores import mean_scores
 from model_api.web.protocols.dialect import (
+    LIST,
     Dialect,
     Fields,
     Told,
@@ -28,7 +29,7 @@ _ARTICLE = {"article": {"article": "The bridge opens on Monday."}, "config": {"n
 _ARTICLES = {"articles": {"articles": ["The bridge opens on Monday."]}, "config": {}}
 _PAIRS = {"pairs": {"articles": ["The bridge opens on Monday."], "targets": ["It opens."]}, "config": {}}
 _FLAT_ARTICLE = {"article": "The bridge opens on Monday."}
-_TEXT, _TEXTS = {"type": "string"}, {"type": "array"}
+_TEXT, _TEXTS = {"type": "string"}, LIST
 _FLAT = {"articles": ["The bridge opens on Monday."], "num_beans": 4}
 
 

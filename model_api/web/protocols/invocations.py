@@ -66,8 +66,8 @@ def tell_aws(problem: Mapping[str, Any]) -> Told:
         shown, kind = _AWS_ERRORS[slug]
     elif status in (401, 403):
         shown, kind = 403, "AccessDeniedException"
-    elif status in (404, 413, 415):
-        shown, kind = 400, "ValidationError"
+    elif status in (404, 405, 413, 415):
+        shown, kind = 405 if status == 405 else 400, "ValidationError"
     elif status == 503:
         shown, kind = 503, "ServiceUnavailable"
     else:
@@ -81,7 +81,7 @@ def ping() -> ApiResponse:
     return ApiResponse(b"{}\n", 200 if current_service().readiness().ready else 503, content_type="application/json")
 
 
-@blueprint.get("/version", summary="Which interface", **documented(schema={"type": "string"}))
+@blueprint.get("/version", summary="Which interface", **documented(schema={"type": "string"}, media_type="text/plain"))
 def version() -> ApiResponse:
     return ApiResponse(API_VERSION, content_type="text/plain; charset=utf-8")
 

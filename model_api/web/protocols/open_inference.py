@@ -11,6 +11,7 @@ from model_api.settings import Settings
 from model_api.web.json_bodies import parse_object
 from model_api.web.openapi import API_VERSION
 from model_api.web.protocols.dialect import (
+    LIST,
     SERVING,
     Dialect,
     Fields,
@@ -64,7 +65,7 @@ def ready() -> ApiResponse:
     return json_response({"ready": is_ready}, 200 if is_ready else 503)
 
 
-@blueprint.post("/v2/repository/index", summary="All models", **documented({}, "The models.", {"type": "array"}))
+@blueprint.post("/v2/repository/index", summary="All models", **documented({}, "The models.", LIST))
 def index() -> ApiResponse:
     rows = [row for row in current_service().models() if "name" in row]
     return json_response([_indexed(row) for row in rows])

@@ -5,6 +5,7 @@ from typing import Any
 
 from model_api.errors import InvalidInput
 from model_api.web.protocols.dialect import (
+    LIST,
     Dialect,
     Fields,
     ModelOfPath,
@@ -41,7 +42,7 @@ def tell(problem: Mapping[str, Any]) -> Told:
 @blueprint.post(
     "/tei/<model>/embed",
     summary="Embed texts",
-    **documented({"inputs": ["A sentence."], "normalize": True}, "A vector per text.", {"type": "array"}),
+    **documented({"inputs": ["A sentence."], "normalize": True}, "A vector per text.", LIST),
 )
 def embed(path: ModelOfPath) -> ApiResponse:
     body = Fields(current_request().get_json())
@@ -64,7 +65,7 @@ def embed(path: ModelOfPath) -> ApiResponse:
     **documented(
         {"query": "When does it open?", "texts": ["On Monday.", "It rains."], "return_text": True},
         "The best first.",
-        {"type": "array"},
+        LIST,
     ),
 )
 def rerank(path: ModelOfPath) -> ApiResponse:
@@ -89,7 +90,7 @@ def rerank(path: ModelOfPath) -> ApiResponse:
 @blueprint.post(
     "/tei/<model>/predict",
     summary="Classify texts, or pairs of them",
-    **documented({"inputs": "I like it."}, "Labels, best first; of a batch a list of such lists.", {"type": "array"}),
+    **documented({"inputs": "I like it."}, "Labels, best first; of a batch a list of such lists.", LIST),
 )
 def predict(path: ModelOfPath) -> ApiResponse:
     body = Fields(current_request().get_json())
@@ -110,9 +111,7 @@ def predict(path: ModelOfPath) -> ApiResponse:
 @blueprint.post(
     "/tei/<model>/similarity",
     summary="Compare sentences with one",
-    **documented(
-        {"inputs": {"source_sentence": "A cat.", "sentences": ["A kitten."]}}, "One per sentence.", {"type": "array"}
-    ),
+    **documented({"inputs": {"source_sentence": "A cat.", "sentences": ["A kitten."]}}, "One per sentence.", LIST),
 )
 def similarity(path: ModelOfPath) -> ApiResponse:
     body = Fields(current_request().get_json())
