@@ -71,10 +71,11 @@ def _send(base: str, file_run: FileRun, size: int, model: str, parameters: Mappi
     return str(ask("POST", urljoin(base, "jobs"), {**work, "upload": asked["id"]})["id"])
 
 
-def ask(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The answer's JSON. Asked again for a while where nothing answers, or says to come back later."""
+def ask(method: str, url: str, body: Mapping[str, Any] | None = None, more: Mapping[str, str] | None = None) -> Any:
+    """The answer's JSON; `more` are headers. Asked again for a while where nothing answers, or says to come back
+    later."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {} if data is None else {"Content-Type": "application/json"}
+    headers = {**({} if data is None else {"Content-Type": "application/json"}), **(more or {})}
     give_up = time.monotonic() + PATIENCE_S
     while True:
         try:
