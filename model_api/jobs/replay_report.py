@@ -138,7 +138,7 @@ def _best(values: Sequence[float]) -> int:
 
 def _right(pairs: Sequence[Pair], side: str) -> float:
     labels = [label_of((pair.before if side == "before" else pair.after).prediction) for pair in pairs]
-    return sum(label == pair.reference for label, pair in zip(labels, pairs, strict=True)) / len(pairs)
+    return sum(bool(label == pair.reference) for label, pair in zip(labels, pairs, strict=True)) / len(pairs)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
