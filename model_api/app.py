@@ -16,7 +16,7 @@ from model_api.web.metrics import Metrics
 from model_api.web.openapi import API_VERSION
 from model_api.web.pages import docs as docs_page
 from model_api.web.pages import home, render
-from model_api.web.protocols import openai, openai_files, openai_shape, spoken
+from model_api.web.protocols import openai, openai_files, openai_shape, spoken, summaries_log
 from model_api.web.requests import ApiRequest
 from model_api.web.routes import (
     cache,
@@ -115,6 +115,7 @@ def build_app(
         worker,
         openai,
         openai_files,
+        summaries_log,
         cache,
         health,
         home,

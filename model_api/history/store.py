@@ -12,8 +12,9 @@ from model_api.errors import DatabaseDown, UnknownPrediction
 from model_api.history.entries import PAIR_SCORED, PAIR_TOO_LONG, PAIR_WAITING, Keeping, Row, referred
 from model_api.history.ids import Ids, first_id
 from model_api.history.measures import ROUGE_AND_BLEU
+from model_api.history.sample_pairs import PAIRS
 from model_api.history.sums import Sum, day_sums, group_sums, hour_sums, label_sums
-from model_api.history.tables import DAYS, GROUPS, HOURS, LABELS, PREDICTIONS
+from model_api.history.tables import DAYS, GROUPS, HOURS, LABELS, PREDICTIONS, SAMPLES
 
 P = PREDICTIONS.c
 ID_ATTEMPTS = 3
@@ -98,6 +99,23 @@ class Store:
             day = moment_ms // DAY_MS  # who is who goes with the predictions
             self.database.write(lambda connection: connection.execute(delete(GROUPS).where(GROUPS.c.day < day)))
         return len(ids)
+
+    def add_samples(self) -> int:
+        """Put the sample articles there, unless there are any; how many there are."""
+
+        def work(connection: Connection) -> None:
+            if connection.execute(select(SAMPLES.c.id).limit(1)).first() is None:
+                rows = [{"id": i, "document": a, "summary": b} for i, (a, b) in enumerate(PAIRS)]
+                connection.execute(insert(SAMPLES), rows)
+
+        self.database.write(work)
+        return len(self.sample_pairs())
+
+    def sample_pairs(self) -> list[tuple[str, str]]:
+        """(article, summary); ours where none were put there."""
+        with self.database.reading() as connection:
+            found = [(row.document, row.summary) for row in connection.execute(select(SAMPLES))]
+        return found or PAIRS
 
     def count(self) -> int:
         with self.database.reading() as connection:

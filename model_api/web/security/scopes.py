@@ -98,6 +98,14 @@ DECISIONS: Mapping[str, Need] = {
     "GET /history/samples": HISTORY,
     "GET /history/<id>": HISTORY,
     "PATCH /history/<id>": HISTORY,
+    "POST /db/init": HISTORY,
+    "POST /log/online": HISTORY,
+    "POST /log/batch": HISTORY,
+    "GET /sample/pair": HISTORY,
+    "GET /sample/pairs": HISTORY,
+    "GET /history/list": HISTORY,
+    "GET /history/count": HISTORY,
+    "GET /history/score": HISTORY,
     "DELETE /cache": OPERATE,
 }
 WITHOUT_KEY = (OPEN, BY_ADDRESS, BY_DAEMON)
