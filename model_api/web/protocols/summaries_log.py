@@ -17,10 +17,10 @@ from model_api.errors import InvalidInput
 from model_api.history.documents import document
 from model_api.history.entries import Entry, rows_of
 from model_api.history.periods import DEFAULT_SPAN, Span, span_of, zone_of
+from model_api.web.history_input import check_cell, checked_name, filter_of
 from model_api.web.problems import InvalidBody, pointer
 from model_api.web.requests import current_history, current_request
 from model_api.web.responses import ApiResponse, json_response
-from model_api.web.routes.history import check_cell, checked_name, filter_of
 
 if TYPE_CHECKING:
     from model_api.history.store import Store

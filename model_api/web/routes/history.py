@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app
 from flask_openapi3 import APIBlueprint, Tag
 
-from model_api.errors import Forbidden, InvalidInput, UnknownPrediction
+from model_api.errors import InvalidInput, UnknownPrediction
 from model_api.history.documents import cursor, document, read_cursor
-from model_api.history.entries import MAX_CELL_BYTES, Entry, clean, dumped, rows_of
+from model_api.history.entries import Entry, rows_of
 from model_api.history.periods import DAY, DEFAULT_SPAN, Span, is_exact, span_of, zone_of
 from model_api.settings import Settings
 from model_api.web import history_schemas as shapes
+from model_api.web.history_input import allow, check_cell, checked_name, filter_of
 from model_api.web.openapi import answer, problems
 from model_api.web.requests import current_history, current_request
 from model_api.web.responses import ApiResponse, json_response
 
 if TYPE_CHECKING:
-    from model_api.history.queries import Filter
+    pass
 
 blueprint = APIBlueprint("history", __name__, abp_tags=[Tag(name="history")])
 A_WEEK = timedelta(days=7)
@@ -36,7 +37,7 @@ MAX_TOLD = 19  # digits of an id
 )
 def log(body: shapes.LogBody) -> ApiResponse:
     origin = current_request().call_origin()
-    _allow(body.model)
+    allow(body.model)
     settings: Settings = current_app.extensions["model_api_settings"]
     if len(body.items) > settings.max_inputs:
         raise InvalidInput(f"{len(body.items)} items, at most {settings.max_inputs} are accepted", "/items")
@@ -193,23 +194,8 @@ def _one(text: str) -> Any:
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_TOLD) or int(text) >= 2**63:
         raise UnknownPrediction(f"no prediction {text[:32]!r} is in the history")
     found = queries.one(current_history().store, int(text))
-    _allow(found["model"] or None)
+    allow(found["model"] or None)
     return found
-
-
-def filter_of(query: Any) -> "Filter":
-    """Raises Forbidden for a key of other models."""
-    from model_api.history.queries import Filter
-
-    _allow(query.model)
-    return Filter(query.model, query.source)
-
-
-def _allow(model: str | None) -> None:
-    """A key for some models sees the history of those. Raises Forbidden."""
-    models = current_request().caller.models
-    if models is not None and model not in models:
-        raise Forbidden(f"this key is for {', '.join(sorted(models))}: name one of them as the model")
 
 
 def _span(query: Any, zone: tzinfo, default: timedelta) -> Span:
@@ -218,16 +204,3 @@ def _span(query: Any, zone: tzinfo, default: timedelta) -> Span:
 
 def _told(span: Span) -> dict[str, str]:
     return {"since": span.since.isoformat(), "until": span.until.isoformat()}
-
-
-def checked_name(name: str, place: str) -> str:
-    """Raises InvalidInput for what databases, or people, can't tell apart."""
-    if clean(name, 128) != name:
-        raise InvalidInput("must be printable, without blanks around it", place)
-    return name
-
-
-def check_cell(value: Any, place: str) -> None:
-    """Raises InvalidInput for what is too long to be kept."""
-    if value is not None and (size := len(dumped(value))) > MAX_CELL_BYTES:
-        raise InvalidInput(f"{size} bytes, at most {MAX_CELL_BYTES} are kept", place)
