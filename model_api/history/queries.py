@@ -62,10 +62,12 @@ def samples(store: Store, wanted: Filter, n: int) -> list[Row]:
     own = [*wanted.of(PREDICTIONS), P.input.is_not(None)]
     found: dict[int, Row] = {}
     with store.database.reading() as connection:
-        least, greatest = connection.execute(
-            select(func.min(P.id), func.max(P.id)).where(*wanted.of(PREDICTIONS))
-        ).one()
-        if least is None:
+        # One by one: together SQLite would read the whole table for them.
+        least, greatest = (
+            connection.execute(select(end(P.id)).where(*wanted.of(PREDICTIONS))).scalar()
+            for end in (func.min, func.max)
+        )
+        if least is None or greatest is None:
             return []
         for _ in range(4 * n):
             at = random.randint(least, greatest)  # noqa: S311 - a sample, no secret
