@@ -4,7 +4,6 @@ A step must leave what the release before reads and writes: during a deployment 
 """
 
 import contextlib
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ _ALEMBIC = threading.Lock()  # its context is the process'
 
 def steps() -> list[str]:
     """The names of all steps, in order."""
-    return sorted(re.sub(r"\.py$", "", path.name) for path in VERSIONS.glob("v[0-9]*.py"))
+    return sorted(path.stem for path in VERSIONS.glob("v[0-9]*.py"))
 
 
 def bring_up_to_date(engine: Engine) -> None:

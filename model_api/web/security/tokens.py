@@ -24,7 +24,7 @@ ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 SYMMETRIC = {"HS256": 32, "HS384": 48, "HS512": 64}  # and how many bytes a secret must have at least (RFC 7518, 3.2)
 MAX_KNOWN = 1024  # tokens whose signature needn't be checked again
 LATEST = 2**40  # the year 36812
-_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_SHAPE = re.compile(r"\A[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")
 
 
