@@ -15,6 +15,7 @@ MAX_PERIODS = 10_000
 # What is looked at where a caller names no beginning.
 DEFAULT_SPAN = {HOUR: timedelta(days=2), DAY: timedelta(days=31), MONTH: timedelta(days=366)}
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")
+_OFFSET_WITHOUT_PLUS = re.compile(r" (?=\d\d:\d\d$)")
 _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2089, 1, 1, tzinfo=UTC)
 
 
@@ -54,7 +55,7 @@ def zone_of(name: str | None) -> tzinfo:
 def moment_of(text: str, zone: tzinfo, place: str) -> datetime:
     """RFC 3339, or a day, or a time without an offset, which is then in `zone`. Raises InvalidInput."""
     # In an address a plus sign is a blank, unless who wrote it knew that.
-    text = re.sub(r" (?=\d\d:\d\d$)", "+", text.strip())
+    text = _OFFSET_WITHOUT_PLUS.sub("+", text.strip())
     try:
         found = datetime.combine(date.fromisoformat(text), time()) if len(text) <= 10 else datetime.fromisoformat(text)
         found = found.replace(tzinfo=zone) if found.tzinfo is None else found

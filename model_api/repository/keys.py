@@ -176,7 +176,7 @@ def moment(seconds: float) -> str:
 def parse_moment(text: str) -> float:
     """Of `2027-01-01`, `2027-01-01T12:00`, with Z or an offset; without one it is UTC. Raises ValueError."""
     try:
-        parsed = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+        parsed = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("z", "Z") else text)
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=timezone.utc)
         return parsed.timestamp()
