@@ -112,11 +112,6 @@ CLASSIFIERS = [
         task="text-classification",
     ),
     Kind(
-        "for another task, a text generator",
-        encoder("gpt2", tokenizer="GPT2Tokenizer", model_class="AutoModelForCausalLM", **GPT),
-        refused="no task is known",
-    ),
-    Kind(
         "for another task, BertLMHeadModel",
         encoder("bert", model_class="BertLMHeadModel", is_decoder=True),
         refused="no task is known",
