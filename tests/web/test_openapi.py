@@ -47,6 +47,7 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 
 def test_it_has_every_route(document: dict[str, Any]) -> None:
     rules = [rule for rule in stand_in_app()[0].url_map.iter_rules() if rule.rule.split("/")[1] not in ELSEWHERE]
+    rules = [rule for rule in rules if not rule.endpoint.startswith("summaries_log.")]  # docs/history.md has them
     served: dict[str, set[str]] = {}
     for rule in rules:
         path = rule.rule.replace("<", "{").replace(">", "}")
