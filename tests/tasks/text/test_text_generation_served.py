@@ -174,7 +174,7 @@ def test_two_long_answers_take_turns_and_come_out_whole(api: Server) -> None:
     assert found == [(one["text"], one) for one in wanted]
 
 
-@pytest.mark.parametrize(("text", "told"), [("loop", "2 s|too long"), ("huge", "too much"), ("stuck", "too long")])
+@pytest.mark.parametrize(("text", "told"), [("loop", "2 s|too long"), ("huge", "too much"), ("stuck", "2 s|too long")])
 def test_a_hostile_template_hurts_nobody(api: Server, text: str, told: str) -> None:
     with ThreadPoolExecutor(1) as callers:
         body = {"model": "hostile", "inputs": [[{"role": "user", "content": text}]]}
@@ -182,7 +182,7 @@ def test_a_hostile_template_hurts_nobody(api: Server, text: str, told: str) -> N
         assert ask(api, "chat", USER, max_new_tokens=3)[0]["tokens"] == 3
         refused = hostile.result()
     assert (refused.status, refused.json()["type"]) == (500, "/problems/forward-failed")
-    assert re.search(told, refused.json()["detail"])
+    assert re.search(told, refused.json()["detail"]), refused.json()
     wait_until(lambda: api.post("/predict", {**body, "inputs": [USER]}).status == 200, within_s=30)
 
 
