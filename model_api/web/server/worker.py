@@ -74,7 +74,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
         response = OutgoingResponse(
             request,
             lambda data: connection.send_streaming(data, self._patience_s),
-            keep_alive=request.keep_alive and self.alive,
+            # A streamed body may be answered before its end, and what comes then is no request: the client hears so.
+            keep_alive=request.keep_alive and self.alive and not request.streamed,
         )
         environ = request.environ(self._base)
         if request.streamed:

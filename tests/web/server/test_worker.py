@@ -268,6 +268,14 @@ def test_a_refusal_reaches_who_sends_a_body_first(
     connection.close()
 
 
+def test_who_sends_what_is_read_as_it_comes_hears_that_the_connection_ends(port: int) -> None:
+    """It may be answered before its end; a client that took the connection for a living one would lose a request."""
+    head = b"PUT /sim HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    for parts in ((head + b"{}",), (head, b"{}")):
+        status, headers, _ = exchange(port, *parts, shut=False)
+        assert (status, headers["connection"]) == (405, "close")
+
+
 def test_a_header_can_not_pass_for_another(port: int) -> None:
     head = JSON_HEAD + b"X_Request_Id: forged\r\nX-Request-Id: own\r\n"
     answer = exchange(port, head + b"Content-Length: %d\r\n\r\n" % len(SIM), SIM)
