@@ -131,6 +131,15 @@ def uses_ctranslate2(manifest: Manifest, folder: Path, weights: str) -> bool:
     return not why_not_convertible(folder, weights)
 
 
+def loading_bytes(folder: Path, manifest: Manifest, precision: str) -> int:
+    """Of a model that CTranslate2 serves: a conversion that lies there already needn't be paid for again."""
+    from model_api.compute import conversion
+
+    weights = weights_type(manifest, precision)
+    made = conversion.loading_bytes(folder, weights) if weights in conversion.TYPES else None
+    return manifest.memory_bytes if made is None else min(made, manifest.memory_bytes)
+
+
 def weights_type(manifest: Manifest, precision: str) -> str:
     """What the manifest asks for, else what the instance's `precision` comes to."""
     return str(manifest.options.get("precision") or ("float32" if precision == "float32" else "int8"))
@@ -161,9 +170,4 @@ class SequenceToSequence(Task):
         convert(folder, checked_type(manifest, precision))
 
     def loading_bytes(self, folder: Path, manifest: Manifest, precision: str) -> int:
-        """A conversion that lies there already needn't be paid for again."""
-        from model_api.compute import conversion
-
-        weights = weights_type(manifest, precision)
-        made = conversion.loading_bytes(folder, weights) if weights in conversion.TYPES else None
-        return manifest.memory_bytes if made is None else min(made, manifest.memory_bytes)
+        return loading_bytes(folder, manifest, precision)

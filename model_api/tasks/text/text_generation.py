@@ -33,6 +33,7 @@ from model_api.tasks.text.decoding_parameters import (
 )
 from model_api.tasks.text.encoding import Encoder, LocalEncoder
 from model_api.tasks.text.growing_text import GrowingText
+from model_api.tasks.text.sequence_to_sequence import loading_bytes, weights_type
 from model_api.tasks.text.tokenization import Ids, TextTokenizer, check_text
 
 ENGINES = ("ctranslate2", "transformers")
@@ -232,7 +233,7 @@ def checked_type(manifest: Manifest, precision: str) -> str:
     """The weights' type that is served. Raises Refused for one that isn't known."""
     from model_api.compute.conversion import TYPES
 
-    asked = str(manifest.options.get("precision", "float32" if precision == "float32" else "int8"))
+    asked = weights_type(manifest, precision)
     if asked not in TYPES:
         raise Refused("manifest.json", f"precision {asked!r} is not served: {' or '.join(TYPES)}")
     return asked
@@ -276,12 +277,7 @@ class TextGeneration(Task):
         convert(folder, checked_type(manifest, precision))
 
     def loading_bytes(self, folder: Path, manifest: Manifest, precision: str) -> int:
-        """A conversion that lies there already needn't be paid for again."""
-        from model_api.compute import conversion
-
-        asked = str(manifest.options.get("precision", "float32" if precision == "float32" else "int8"))
-        made = conversion.loading_bytes(folder, asked) if asked in conversion.TYPES else None
-        return manifest.memory_bytes if made is None else min(made, manifest.memory_bytes)
+        return loading_bytes(folder, manifest, precision)
 
 
 TASK = TextGeneration()
