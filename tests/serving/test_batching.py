@@ -198,8 +198,8 @@ def test_a_request_whose_caller_left_is_dropped(batcher: Batcher, callers: Threa
     assert group.batches == [1]
 
 
-def give_nan_on(bad: int) -> Behaviour:
-    return lambda arrays: [array * 2.0 if bad not in array else array * np.nan for array in arrays]
+def give_on(bad: int, number: float) -> Behaviour:
+    return lambda arrays: [array * 2.0 if bad not in array else array * number for array in arrays]
 
 
 def raise_on(bad: int, error: Exception) -> Behaviour:
@@ -216,7 +216,8 @@ def raise_on(bad: int, error: Exception) -> Behaviour:
     [
         pytest.param(raise_on(13, ForwardFailed("no")), ForwardFailed, id="raise"),
         pytest.param(raise_on(13, LaneGone("killed")), LaneFailed, id="crash"),
-        pytest.param(give_nan_on(13), ForwardFailed, id="nan"),
+        pytest.param(give_on(13, np.nan), ForwardFailed, id="nan"),
+        pytest.param(give_on(13, -np.inf), ForwardFailed, id="infinity"),
     ],
 )
 def test_one_bad_request_never_fails_its_neighbours(

@@ -13,7 +13,7 @@ from model_api.processes import messages
 from model_api.processes.encoding_process import EncodingProcess
 from model_api.repository.manifest import FileEntry, Manifest
 from model_api.tasks.contract import Limits
-from model_api.tasks.text.text_generation import SEEDED_TOKENS, TASK
+from model_api.tasks.text.text_generation import SEEDED_TOKENS, TASK, checked_type
 from tests.rigs.leader import Leader
 from tests.rigs.small_decoders import save_small_decoder
 
@@ -227,3 +227,11 @@ def test_an_encoding_process_tells_what_a_template_said() -> None:
         with pytest.raises(InvalidInput, match="alternate"):
             process.encode_chat([{"role": "user", "content": "x"}])
     process.close()
+
+
+def test_a_manifest_without_a_precision_leaves_it_to_the_instance() -> None:
+    for options in ({}, {"precision": None}):
+        assert checked_type(manifest(**options), "auto") == "int8"
+        assert checked_type(manifest(**options), "float32") == "float32"
+    with pytest.raises(Refused, match="'int4' is not served"):
+        checked_type(manifest(precision="int4"), "auto")
